@@ -1,0 +1,19 @@
+"""Masked autoencoders in JAX: pre-train on many images, then use the encoder anywhere."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `mae-jax --help` and data workers do not pay for importing jax.
+_HOMES = {
+    "MaskedAutoencoder": "mae_jax.models.mae",
+    "VisionTransformer": "mae_jax.models.vit",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

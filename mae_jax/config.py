@@ -1,0 +1,383 @@
+"""The one schema of every configuration: type, default, range and meaning of each key.
+
+A config file is Python: its `get_config()` takes `default_config()`, changes what it wants and
+returns it. Any key can be changed again on the command line: `--config.model.mask_ratio=0.6`.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import config_dict
+
+from mae_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One configuration key.
+
+    Attributes:
+      default: the default; None for a key that may stay unset.
+      meaning: what it is, with its unit.
+      kind: its type; that of the default where not given.
+      allowed: whether a value is in range.
+      range: that range, in words.
+      part_of_run: whether a run with another value would be a different run, which may not be
+        resumed in the same work folder.
+    """
+
+    default: Any
+    meaning: str
+    kind: type | None = None
+    allowed: Callable[[Any], bool] = lambda value: True
+    range: str = ""
+    part_of_run: bool = True
+
+    @property
+    def type(self) -> type:
+        return self.kind or type(self.default)
+
+
+def _at_least(low, **kwargs):
+    return dict(allowed=lambda value: value >= low, range=f"at least {low}", **kwargs)
+
+
+def _above(low, **kwargs):
+    return dict(allowed=lambda value: value > low, range=f"above {low}", **kwargs)
+
+
+def _one_of(*values, **kwargs):
+    names = ", ".join(str(value) for value in values)
+    return dict(allowed=lambda value: value in values, range=f"one of {names}", **kwargs)
+
+
+def _within(low, high, **kwargs):
+    return dict(allowed=lambda value: low <= value <= high, range=f"from {low} to {high}", **kwargs)
+
+
+_sides = dict(
+    allowed=lambda sides: 1 <= len(sides) <= 2 and all(isinstance(s, int) and s > 0 for s in sides),
+    range="one side for squares, or (height, width)",
+)
+_interval = dict(
+    allowed=lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1],
+    range="(low, high) with 0 < low <= high",
+)
+
+SCHEMA: dict[str, Any] = {
+    "seed": Key(
+        0, "decides data order, augmentation, masks and initial parameters", **_within(0, 2**32 - 1)
+    ),
+    "init_from": Key(None, "work folder whose encoder to start from", kind=str),
+    "model": {
+        "size": Key(
+            "base",
+            "tiny, small, base, large or huge; sets what is not set below",
+            **_one_of("tiny", "small", "base", "large", "huge"),
+        ),
+        "image_size": Key((224, 224), "height and width in pixels", **_sides),
+        "patch_size": Key(None, "height and width of a patch in pixels", kind=tuple, **_sides),
+        "channels": Key(3, "values per pixel", **_at_least(1)),
+        "width": Key(None, "encoder width", kind=int, **_at_least(1)),
+        "depth": Key(None, "encoder blocks", kind=int, **_at_least(1)),
+        "heads": Key(None, "encoder attention heads", kind=int, **_at_least(1)),
+        "decoder_width": Key(None, "decoder width", kind=int, **_at_least(1)),
+        "decoder_depth": Key(None, "decoder blocks", kind=int, **_at_least(1)),
+        "decoder_heads": Key(None, "decoder attention heads", kind=int, **_at_least(1)),
+        "mask_ratio": Key(0.75, "share of the patches that is hidden", **_within(0.0, 1.0)),
+        "sampling": Key(
+            "random", "how hidden patches are chosen", **_one_of("random", "block", "grid")
+        ),
+        "norm_pix": Key(True, "predict pixels normalised by each patch's mean and deviation"),
+        "class_token": Key(True, "carry a class token along"),
+        "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
+        "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),
+        "dtype": Key(
+            "auto",
+            "computation: auto is bfloat16 on accelerators, float32 on CPU",
+            **_one_of("auto", "float32", "bfloat16"),
+        ),
+        "scan": Key(True, "run blocks as one scanned block, which compiles faster"),
+    },
+    "data": {
+        "name": Key(None, "tfds data set, with :version if wanted", kind=str),
+        "folder": Key(None, "folder of images, instead of a tfds data set", kind=str),
+        "dir": Key(None, "where tfds keeps its data sets", kind=str, part_of_run=False),
+        "split": Key(
+            "train",
+            "tfds split expression, such as train[:90%]; for a folder, its sub-folders or `all`",
+        ),
+        "eval_split": Key(None, "held-out part, for the same kind of expression", kind=str),
+        "batch_size": Key(4096, "images per step over all devices", **_at_least(1)),
+        "workers": Key(
+            0, "decoding processes; 0 decodes in threads", **_at_least(0, part_of_run=False)
+        ),
+        "cache": Key(False, "keep decoded images in memory (for small sets)", part_of_run=False),
+        "crop_scale": Key(
+            (0.2, 1.0), "area of a random crop, as a share of the image", **_interval
+        ),
+        "crop_ratio": Key((3 / 4, 4 / 3), "width over height of a random crop", **_interval),
+        "flip": Key(True, "mirror every second image"),
+        "eval_crop": Key(
+            0.875,
+            "centre crop for evaluation, as a share of the shorter side",
+            allowed=lambda share: 0 < share <= 1,
+            range="above 0 and at most 1",
+        ),
+        "mean": Key(
+            (), "per channel, of pixels in 0 to 1; () is ImageNet's, or .5 where channels are not 3"
+        ),
+        "std": Key(
+            (),
+            "per channel, as mean; () as mean, or .5",
+            allowed=lambda std: all(s > 0 for s in std),
+            range="above 0",
+        ),
+        "labels_per_class": Key(
+            None, "train on this many labelled images per class only", kind=int, **_at_least(1)
+        ),
+        "label_draw": Key(0, "which draw of those labels", **_at_least(0)),
+    },
+    "train": {
+        "objective": Key("reconstruct", "what is learned", **_one_of("reconstruct", "classify")),
+        "epochs": Key(None, "passes over the data", kind=float, **_above(0)),
+        "steps": Key(None, "updates, instead of epochs", kind=int, **_at_least(1)),
+        "warmup_epochs": Key(40.0, "linear warm-up from zero", **_at_least(0)),
+        "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_above(0)),
+        "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
+        "weight_decay": Key(
+            0.05, "decoupled decay of everything but biases and norms", **_at_least(0)
+        ),
+        "beta1": Key(0.9, "AdamW's first decay", **_within(0, 1)),
+        "beta2": Key(0.95, "AdamW's second decay", **_within(0, 1)),
+        "layer_decay": Key(
+            1.0,
+            "learning rate of a block over that of the next",
+            allowed=lambda decay: 0 < decay <= 1,
+            range="above 0 and at most 1",
+        ),
+        "clip_norm": Key(None, "largest global gradient norm", kind=float, **_above(0)),
+        "accumulate": Key(
+            1, "parts a batch is split into, their gradients averaged", **_at_least(1)
+        ),
+        "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
+    },
+    "checkpoint": {
+        "every_epochs": Key(1.0, "how often to save", **_above(0, part_of_run=False)),
+        "keep": Key(2, "how many of the latest to keep", **_at_least(1, part_of_run=False)),
+    },
+    "log": {
+        "every_steps": Key(50, "how often to print and record", **_at_least(1, part_of_run=False)),
+        "eval_every_epochs": Key(
+            10.0, "how often to measure on the held-out part", **_above(0, part_of_run=False)
+        ),
+        "panel_every_epochs": Key(
+            20.0, "how often to draw reconstructions", **_above(0, part_of_run=False)
+        ),
+        "knn": Key(
+            True,
+            "report kNN accuracy of the frozen encoder where there are labels",
+            part_of_run=False,
+        ),
+        "knn_images": Key(
+            20_000, "training images kNN compares with, at most", **_at_least(1, part_of_run=False)
+        ),
+        "tensorboard": Key(True, "write TensorBoard files too", part_of_run=False),
+    },
+}
+
+
+def all_keys(schema: dict[str, Any] = SCHEMA, prefix: str = "") -> Iterator[tuple[str, Key]]:
+    """Every key as (dotted name, Key), in schema order."""
+    for name, entry in schema.items():
+        if isinstance(entry, Key):
+            yield prefix + name, entry
+        else:
+            yield from all_keys(entry, f"{prefix}{name}.")
+
+
+def default_config() -> config_dict.ConfigDict:
+    """All keys at their defaults, locked: an unknown key is an error wherever it is written."""
+
+    def build(schema):
+        config = config_dict.ConfigDict()
+        for name, entry in schema.items():
+            if isinstance(entry, dict):
+                config[name] = build(entry)
+            elif entry.default is None:
+                config[name] = config_dict.placeholder(entry.type)
+            else:
+                config[name] = entry.default
+        return config
+
+    return build(SCHEMA).lock()
+
+
+def nearest(unknown: str) -> str:
+    """The key of the schema most like `unknown`, for an error message."""
+    names = [name for name, _ in all_keys()]
+    by_last = {name.rsplit(".", 1)[-1]: name for name in names}
+    close = difflib.get_close_matches(unknown, names, 1, 0.0)
+    last = difflib.get_close_matches(unknown.rsplit(".", 1)[-1], by_last, 1, 0.7)
+    same_section = [n for n in close if n.split(".")[0] == unknown.split(".")[0]]
+    return (same_section or [by_last[name] for name in last] or close)[0]
+
+
+def unknown_key(name: str) -> UsageError:
+    """The error for a key that is not in the schema."""
+    return UsageError(f"config key {name!r} is unknown; did you mean {nearest(name)!r}?")
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+    """Checks every key by itself and those that must fit together.
+
+    Raises:
+      UsageError: the first key that is wrong, its value, and what would be right.
+    """
+    known = dict(all_keys())
+    values = flatten(config.to_dict())
+    for name in values:
+        if name not in known:
+            raise unknown_key(name)
+    for name, key in known.items():
+        if name not in values:
+            raise UsageError(
+                f"config key {name} is missing; a config starts from "
+                "mae_jax.config.default_config()"
+            )
+        value = values[name]
+        if value is None:
+            if key.default is not None:
+                raise UsageError(f"config key {name} is unset; it must be {_expected(key)}")
+            continue
+        number = key.type is float and isinstance(value, int) and not isinstance(value, bool)
+        if not (number or isinstance(value, key.type)) or (
+            isinstance(value, bool) and key.type is not bool
+        ):
+            raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
+        finite = all(
+            math.isfinite(v)
+            for v in (value if isinstance(value, tuple) else [value])
+            if isinstance(v, int | float)
+        )
+        if not finite or not key.allowed(value):
+            raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
+    _validate_together(config)
+
+
+def _validate_together(config) -> None:
+    data, train, model = config.data, config.train, config.model
+    if (data.name is None) == (data.folder is None):
+        raise UsageError(
+            f"exactly one of data.name (now {data.name!r}) and data.folder (now {data.folder!r}) "
+            "must be set"
+        )
+    if (train.epochs is None) == (train.steps is None):
+        raise UsageError(
+            f"exactly one of train.epochs (now {train.epochs}) and train.steps "
+            f"(now {train.steps}) must be set"
+        )
+    for name in ("mean", "std"):
+        if len(data[name]) not in (0, 1, model.channels):
+            raise UsageError(
+                f"data.{name} {data[name]} must have one value per channel, "
+                f"{model.channels} of them"
+            )
+    if data.batch_size % train.accumulate:
+        raise UsageError(
+            f"data.batch_size {data.batch_size} is not divisible by train.accumulate "
+            f"{train.accumulate}"
+        )
+
+    from mae_jax.models import sizes
+
+    try:
+        dimensions = sizes.resolve(model.size, **dimension_arguments(config))
+        if train.objective == "reconstruct":
+            sizes.check_mask_ratio(model.mask_ratio, dimensions.patches)
+    except ValueError as error:
+        raise UsageError(f"config section model: {error}") from None
+    if model.pool == "token" and not model.class_token:
+        raise UsageError("model.pool 'token' needs model.class_token=True")
+
+
+def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """The config's keyword arguments to `models.sizes.resolve` and to the models."""
+    model = config.model
+    names = (
+        "channels",
+        "width",
+        "depth",
+        "heads",
+        "decoder_width",
+        "decoder_depth",
+        "decoder_heads",
+    )
+    arguments = {name: model[name] for name in names}
+    for name in ("image_size", "patch_size"):
+        sides = model[name]
+        arguments[name] = sides[0] if sides is not None and len(sides) == 1 else sides
+    return arguments
+
+
+def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
+    """Sets the encoder's dimensions to those of the run whose resolved config is `source`."""
+    for name in ("size", "patch_size", "channels", "width", "depth", "heads", "class_token"):
+        value = source["model"][name]
+        config.model[name] = tuple(value) if isinstance(value, list) else value
+    config.model.image_size = tuple(source["model"]["image_size"])
+
+
+def check_batch(batch_size: int, devices: int, accumulate: int) -> None:
+    """Raises UsageError unless every device gets the same number of images in every part."""
+    unit = devices * accumulate
+    if batch_size % unit:
+        below = batch_size // unit * unit
+        near = f"{below} or {below + unit}" if below else str(unit)
+        raise UsageError(
+            f"data.batch_size {batch_size} is not divisible by {devices} devices"
+            + (f" times train.accumulate {accumulate}" if accumulate > 1 else "")
+            + f"; the nearest that is: {near}"
+        )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for all keys that make two resolved configs different runs."""
+    old, new = flatten(json.loads(json.dumps(old))), flatten(json.loads(json.dumps(new)))
+    free = {name for name, key in all_keys() if not key.part_of_run}
+    return [
+        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in free and old.get(name) != new.get(name)
+    ]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries to one with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def describe() -> str:
+    """All keys with default and meaning, one a line, for `--help`."""
+    lines = []
+    for name, key in all_keys():
+        default = "" if key.default is None else f" [{key.default}]"
+        limit = f" ({key.range})" if key.range else ""
+        lines.append(f"  --config.{name}{default}\n      {key.meaning}{limit}")
+    return "\n".join(lines)
+
+
+def _expected(key: Key) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+    kind = names.get(key.type, "a tuple")
+    return f"{kind} {key.range}".strip()

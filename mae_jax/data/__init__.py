@@ -1,0 +1,1 @@
+"""Records to batches of uint8 images. Never touches a model."""

@@ -1,0 +1,193 @@
+"""Global order, each host's share, batches, and the position to resume from.
+
+The batch of step s is a function of (data, seed, s, global batch size) and of nothing else. So a
+run's position in its data is its step, and resuming costs nothing.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from mae_jax.data import augment, images
+from mae_jax.data.sources import Source
+from mae_jax.errors import BrokenRecord
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """How a record becomes pixels.
+
+    Attributes:
+      size: height and width in pixels.
+      channels: values per pixel.
+      crop_scale, crop_ratio, flip: the training augmentation.
+      eval_crop: the evaluation crop, as a share of the shorter side.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    crop_scale: tuple[float, float]
+    crop_ratio: tuple[float, float]
+    flip: bool
+    eval_crop: float
+
+    @classmethod
+    def from_config(cls, config) -> "Picture":
+        sides = config.model.image_size
+        return cls(
+            size=(sides[0], sides[-1]),
+            channels=config.model.channels,
+            crop_scale=tuple(config.data.crop_scale),
+            crop_ratio=tuple(config.data.crop_ratio),
+            flip=config.data.flip,
+            eval_crop=config.data.eval_crop,
+        )
+
+    def augmented(self, image: augment.Picture, rng: np.random.Generator) -> np.ndarray:
+        """A random view of a decoded image, (H, W, C) uint8."""
+        image = augment.random_resized_crop(image, self.size, rng, self.crop_scale, self.crop_ratio)
+        if self.flip and rng.random() < 0.5:
+            image = augment.mirror(image)
+        return augment.pixels(image)
+
+    def plain(self, image: augment.Picture) -> np.ndarray:
+        """The evaluation view of a decoded image, (H, W, C) uint8."""
+        return augment.pixels(augment.centre_crop(image, self.size, self.eval_crop))
+
+
+class Decoder:
+    """Opens and decodes a source's records, keeping them in memory if asked to."""
+
+    def __init__(self, source: Source, picture: Picture, cache: bool):
+        self._source, self._channels = source, picture.channels
+        self._cache: dict[int, Any] | None = {} if cache else None
+
+    def __call__(self, index: int) -> tuple[augment.Picture, int]:
+        """(decoded image, label) of a record."""
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        record = self._source[index]
+        decoded = images.decode(record.data, self._channels, record.name), record.label
+        if self._cache is not None:
+            self._cache[index] = decoded
+        return decoded
+
+
+class TrainBatches:
+    """Batches by step: `batches[s]` is what every run with this data and seed trains on at s.
+
+    Every epoch goes through all records once, in an order of its own; a batch may span the end of
+    one and the beginning of the next. Augmentation is keyed by (seed, epoch, record).
+
+    Args:
+      source: the records.
+      picture: how they become pixels.
+      batch_size: images per step, over all hosts.
+      seed: of order and augmentation.
+      steps: how many there are.
+      host, hosts: which contiguous share of each batch to make.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        picture: Picture,
+        *,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        cache: bool = False,
+        host: int = 0,
+        hosts: int = 1,
+    ):
+        self._picture, self._batch_size, self._seed = picture, batch_size, seed
+        self._records, self._steps, self._host, self._hosts = len(source), steps, host, hosts
+        self._decode = Decoder(source, picture, cache)
+        # grain shuffles epoch e by seed + e, so that neighbouring seeds would share orders.
+        order_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        self._order = grain.MapDataset.range(len(source)).shuffle(order_seed).repeat()
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        share = self._batch_size // self._hosts
+        first = step * self._batch_size + self._host * share
+        views, labels = [], []
+        for position in range(first, first + share):
+            index, epoch = self._order[position], position // self._records
+            image, label = self._decode(index)
+            rng = np.random.Generator(np.random.Philox(key=self._key(epoch, index)))
+            views.append(self._picture.augmented(image, rng))
+            labels.append(label)
+        return {"image": np.stack(views), "label": np.array(labels, np.int32)}
+
+    def _key(self, epoch: int, index: int) -> np.ndarray:
+        return np.array([self._seed << 32 | epoch, index], np.uint64)
+
+    def iterate(self, start: int, workers: int) -> Iterator[Batch]:
+        """Batches from step `start` on, made ahead in threads, or in `workers` processes.
+
+        Raises:
+          BrokenRecord: an image cannot be read.
+        """
+        ahead = grain.MapDataset.source(self)[start:].to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=1 if workers else min(os.cpu_count() or 1, 16),
+                prefetch_buffer_size=2 if workers else min(2 * (os.cpu_count() or 1), 16),
+            )
+        )
+        if workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain passes absl's flags on to its processes
+            options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
+            # Batches arrive in shared memory, which must not outlive its owner: copied out.
+            ahead = ahead.mp_prefetch(options).map(
+                lambda batch: {name: np.array(values) for name, values in batch.items()}
+            )
+        return _unwrapped(ahead)
+
+
+def _unwrapped(batches) -> Iterator[Batch]:
+    """Brings an error of ours out of the wrapping that worker processes put around it."""
+    try:
+        yield from batches
+    except Exception as error:
+        broken = _cause(error)
+        raise broken from None if broken is not error else error.__cause__
+
+
+def _cause(error: BaseException) -> BaseException:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BrokenRecord):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
+def plain_batches(
+    source: Source, picture: Picture, batch_size: int, cache: bool = False
+) -> Iterator[Batch]:
+    """Every record once, in order, without augmentation, in batches of one size.
+
+    The last batch is filled up with its last image; `weight` is 1 for images and 0 for filling.
+    """
+    decode = Decoder(source, picture, cache)
+    for start in range(0, len(source), batch_size):
+        decoded = [decode(i) for i in range(start, min(start + batch_size, len(source)))]
+        filling = batch_size - len(decoded)
+        views = [picture.plain(image) for image, _ in decoded]
+        labels = [label for _, label in decoded]
+        yield {
+            "image": np.stack(views + views[-1:] * filling),
+            "label": np.array(labels + labels[-1:] * filling, np.int32),
+            "weight": np.array([1.0] * len(decoded) + [0.0] * filling, np.float32),
+        }

@@ -1,0 +1,113 @@
+"""The vision transformer encoder that pre-training and everything after it share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.typing import Dtype
+
+from mae_jax.models import patches, transformer
+from mae_jax.models.sizes import Dimensions
+
+
+class FixedTable(nnx.Variable):
+    """A table that is saved with the model and counted, but not trained."""
+
+
+class PatchEmbed(nnx.Module):
+    """One linear map from a patch's pixels to a token; the kernel is (*patch, C, D)."""
+
+    def __init__(self, d: Dimensions, *, dtype: Dtype, rngs: nnx.Rngs):
+        shape = (*d.patch_size, d.channels, d.width)
+        # Xavier over the matrix (P, D) that the kernel is, not over a convolution's fans.
+        flat = transformer.xavier(rngs.params(), (int(np.prod(shape[:-1])), d.width), jnp.float32)
+        self.kernel = nnx.Param(flat.reshape(shape))
+        self.bias = nnx.Param(jnp.zeros(d.width, jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
+        """(B, N, P) to (B, N, D)."""
+        kernel_PD = self.kernel[...].reshape(-1, self.kernel.shape[-1]).astype(self.dtype)
+        bias_D = self.bias[...].astype(self.dtype)
+        return patches_BNP.astype(self.dtype) @ kernel_PD + bias_D[None, None]
+
+
+def position_table(d: Dimensions, width: int, class_token: bool) -> jax.Array:
+    """Sine-cosine positions, (1, [1 +] N, width); the class token's row is zero."""
+    table = patches.sincos_positions(d.grid, width)
+    if class_token:
+        table = np.concatenate([np.zeros((1, width), np.float32), table])
+    return jnp.asarray(table)[None]
+
+
+class Encoder(nnx.Module):
+    """Patches, positions, optional class token, blocks and the last LayerNorm.
+
+    Args:
+      final_norm: False where a head brings its own norm instead.
+      mask_token: whether hidden patches go through the encoder too, as a learned token (the
+        paper's ablation in table 1c), instead of being left out.
+    """
+
+    def __init__(
+        self,
+        d: Dimensions,
+        *,
+        class_token: bool = True,
+        final_norm: bool = True,
+        mask_token: bool = False,
+        trainable_positions: bool = False,
+        dtype: Dtype = jnp.float32,
+        scan: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.patch_size, self.scan, self.dtype = d.patch_size, scan, dtype
+        token = nnx.initializers.normal(0.02)
+        self.patch_embed = PatchEmbed(d, dtype=dtype, rngs=rngs)
+        self.cls_token = nnx.data(
+            nnx.Param(token(rngs.params(), (1, 1, d.width))) if class_token else None
+        )
+        self.mask_token = nnx.data(
+            nnx.Param(token(rngs.params(), (1, 1, d.width))) if mask_token else None
+        )
+        kind = nnx.Param if trainable_positions else FixedTable
+        self.pos_embed = kind(position_table(d, d.width, class_token))
+        self.blocks = transformer.blocks(d.width, d.heads, d.depth, dtype=dtype, rngs=rngs)
+        self.norm = nnx.data(transformer.layer_norm(d.width, dtype, rngs) if final_norm else None)
+
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        keep_BK: jax.Array | None = None,
+        mask_BN: jax.Array | None = None,
+    ) -> jax.Array:
+        """Encodes standardised images.
+
+        Args:
+          images: (B, *spatial, C), for example (B, H, W, C).
+          keep_BK: the patches to look at, in this order; all in raster order by default.
+          mask_BN: 1 where the mask token stands in for a patch.
+
+        Returns:
+          (B, [1 +] K, D): the class token first where there is one, then the patches.
+        """
+        patches_BNP = patches.patchify(images, self.patch_size)
+        tokens = 0 if self.cls_token is None else 1
+        pos_embed = self.pos_embed[...].astype(self.dtype)
+        pos_BND = pos_embed[:, tokens:]
+        if keep_BK is not None:
+            # Pixels are gathered before the projection: no work, and no gradient, for the rest.
+            patches_BNP = jnp.take_along_axis(patches_BNP, keep_BK[..., None], axis=1)
+            pos_BND = pos_BND[0][keep_BK]
+        x_BND = self.patch_embed(patches_BNP)
+        if mask_BN is not None:
+            hidden = self.mask_token[...].astype(self.dtype)
+            x_BND = jnp.where(mask_BN[..., None] > 0, hidden, x_BND)
+        x_BND = x_BND + jnp.broadcast_to(pos_BND, x_BND.shape)
+        if tokens:
+            cls = self.cls_token[...].astype(self.dtype) + pos_embed[:, :1]
+            cls = jnp.broadcast_to(cls, (x_BND.shape[0], 1, cls.shape[-1]))
+            x_BND = jnp.concatenate([cls, x_BND], axis=1)
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
+        return x_BND if self.norm is None else self.norm(x_BND)

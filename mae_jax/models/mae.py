@@ -1,0 +1,235 @@
+"""The masked autoencoder (He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.typing import Dtype
+
+from mae_jax.models import masking, patches, sizes, transformer
+from mae_jax.models.encoder import Encoder, FixedTable, position_table
+
+
+class Output(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+      loss: scalar float32, mean over the hidden patches of the batch.
+      pred: (B, N, P) float32, predictions for all patches in raster order.
+      mask: (B, N) float32, 1 where a patch was hidden.
+      latent: (B, [1 +] K, D), the encoder's output, class token first, visible patches in the
+        order of their noise (all patches in raster order with mask tokens in the encoder).
+    """
+
+    loss: jax.Array
+    pred: jax.Array
+    mask: jax.Array
+    latent: jax.Array
+
+
+class Decoder(nnx.Module):
+    """Light transformer from visible tokens and mask tokens to the pixels of every patch."""
+
+    def __init__(
+        self,
+        d: sizes.Dimensions,
+        *,
+        class_token: bool,
+        mask_token: bool,
+        dtype: Dtype,
+        scan: bool,
+        rngs: nnx.Rngs,
+    ):
+        width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
+        linear = dict(kernel_init=transformer.xavier, dtype=dtype, rngs=rngs)
+        self.tokens, self.scan, self.dtype = int(class_token), scan, dtype
+        self.embed = nnx.Linear(d.width, width, **linear)
+        token = nnx.initializers.normal(0.02)
+        self.mask_token = nnx.data(
+            nnx.Param(token(rngs.params(), (1, 1, width))) if mask_token else None
+        )
+        self.pos_embed = FixedTable(position_table(d, width, class_token))
+        self.blocks = transformer.blocks(
+            width, d.decoder_heads, d.decoder_depth, dtype=dtype, rngs=rngs
+        )
+        self.norm = transformer.layer_norm(width, dtype, rngs)
+        self.pred = nnx.Linear(width, values, **linear)
+
+    def __call__(self, latent: jax.Array, restore_BN: jax.Array | None) -> jax.Array:
+        """Encoder output (B, [1 +] K, D) to predictions (B, N, P) float32, in raster order.
+
+        Args:
+          restore_BN: where patch n stands among the visible patches followed by mask tokens;
+            None if the latent already holds all patches in raster order.
+        """
+        x_BND = self.embed(latent)
+        cls, x_BND = x_BND[:, : self.tokens], x_BND[:, self.tokens :]
+        if restore_BN is not None:
+            batch, kept, width = x_BND.shape
+            hidden = restore_BN.shape[1] - kept
+            token = self.mask_token[...].astype(self.dtype)
+            filler = jnp.broadcast_to(token, (batch, hidden, width))
+            x_BND = jnp.concatenate([x_BND, filler], axis=1)
+            x_BND = jnp.take_along_axis(x_BND, restore_BN[..., None], axis=1)
+        x_BND = jnp.concatenate([cls, x_BND], axis=1)
+        pos_embed = self.pos_embed[...].astype(self.dtype)
+        x_BND = x_BND + jnp.broadcast_to(pos_embed, x_BND.shape)
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
+        # The class token is dropped before the norm and the projection, which work per token.
+        return self.pred(self.norm(x_BND[:, self.tokens :])).astype(jnp.float32)
+
+
+class MaskedAutoencoder(nnx.Module):
+    """Asymmetric encoder and decoder; the encoder sees only the visible patches.
+
+    Args:
+      size: tiny, small, base, large or huge; any dimension given by hand takes precedence.
+      image_size: pixels, one number or one per axis (height, width).
+      patch_size: pixels, one number or one per axis.
+      channels: values per pixel.
+      mask_ratio: share of the patches that is hidden, unless a call says otherwise.
+      sampling: "random", "block" or "grid" (paper, table 1f).
+      norm_pix: whether the target is normalised by each patch's own mean and deviation.
+      class_token: whether a class token goes along.
+      mask_tokens_in_encoder: whether hidden patches go through the encoder as mask tokens
+        (paper, table 1c) instead of being left out.
+      dtype: of the computation; parameters are float32.
+      scan: run the blocks as one scanned block, which compiles faster.
+
+    Raises:
+      ValueError: dimensions that do not fit together, or a mask ratio that hides nothing or all.
+    """
+
+    def __init__(
+        self,
+        size: str = "base",
+        *,
+        image_size: int | Sequence[int] = 224,
+        patch_size: int | Sequence[int] | None = None,
+        channels: int = 3,
+        width: int | None = None,
+        depth: int | None = None,
+        heads: int | None = None,
+        decoder_width: int | None = None,
+        decoder_depth: int | None = None,
+        decoder_heads: int | None = None,
+        mask_ratio: float = 0.75,
+        sampling: str = "random",
+        norm_pix: bool = True,
+        class_token: bool = True,
+        mask_tokens_in_encoder: bool = False,
+        dtype: Dtype = jnp.float32,
+        scan: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        d = sizes.resolve(
+            size,
+            image_size=image_size,
+            patch_size=patch_size,
+            channels=channels,
+            width=width,
+            depth=depth,
+            heads=heads,
+            decoder_width=decoder_width,
+            decoder_depth=decoder_depth,
+            decoder_heads=decoder_heads,
+        )
+        sizes.check_mask_ratio(mask_ratio, d.patches)
+        if sampling not in masking.SAMPLINGS:
+            raise ValueError(
+                f"sampling {sampling!r} is unknown; known are {', '.join(masking.SAMPLINGS)}"
+            )
+        self.dimensions = d
+        self.mask_ratio, self.sampling, self.norm_pix = mask_ratio, sampling, norm_pix
+        self.mask_tokens_in_encoder = mask_tokens_in_encoder
+        common = dict(class_token=class_token, dtype=jnp.dtype(dtype), scan=scan, rngs=rngs)
+        self.encoder = Encoder(d, mask_token=mask_tokens_in_encoder, **common)
+        self.decoder = Decoder(d, mask_token=not mask_tokens_in_encoder, **common)
+
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        mask_ratio: float | None = None,
+        key: jax.Array | None = None,
+        noise: jax.Array | None = None,
+    ) -> Output:
+        """Hides patches, encodes the rest, predicts the hidden ones.
+
+        Args:
+          images: (B, *spatial, C) standardised, for example (B, H, W, C).
+          mask_ratio: share of hidden patches; the model's own by default.
+          key: draws a mask for each sample by the model's sampling.
+          noise: (B, N), instead of a key: the patches of lowest noise stay visible. A mask of
+            one's own (1 = hidden) is such a noise.
+
+        Raises:
+          ValueError: neither or both of `key` and `noise`, or images of another shape.
+        """
+        ratio = self.mask_ratio if mask_ratio is None else mask_ratio
+        sizes.check_mask_ratio(ratio, self.dimensions.patches)
+        masks = self.draw_masks(images, mask_ratio=ratio, key=key, noise=noise)
+        latent = self.encode(images, masks)
+        pred = self.decode(latent, masks)
+        error_BN = self.patch_errors(images, pred)
+        loss = (error_BN * masks.mask_BN).sum() / masks.mask_BN.sum()
+        return Output(loss, pred, masks.mask_BN, latent)
+
+    def draw_masks(
+        self,
+        images: jax.Array,
+        *,
+        mask_ratio: float,
+        key: jax.Array | None = None,
+        noise: jax.Array | None = None,
+    ) -> masking.Masking:
+        """One mask per image, from a key or from given noise (B, N)."""
+        d = self.dimensions
+        if images.shape[1:] != (*d.image_size, d.channels):
+            raise ValueError(
+                f"images of shape {images.shape[1:]} do not fit the model; "
+                f"it takes {(*d.image_size, d.channels)}"
+            )
+        if (key is None) == (noise is None):
+            raise ValueError("masks need either a key or noise, and not both")
+        if noise is None:
+            noise = masking.SAMPLINGS[self.sampling](key, images.shape[0], d.grid)
+        elif noise.shape != (images.shape[0], d.patches):
+            raise ValueError(f"noise of shape {noise.shape} must be {(images.shape[0], d.patches)}")
+        return masking.from_noise(noise, masking.kept_patches(d.patches, mask_ratio))
+
+    def encode(self, images: jax.Array, masks: masking.Masking) -> jax.Array:
+        """The encoder's output for the visible patches; see `Output.latent`."""
+        if self.mask_tokens_in_encoder:
+            return self.encoder(images, mask_BN=masks.mask_BN)
+        return self.encoder(images, keep_BK=masks.keep_BK)
+
+    def decode(self, latent: jax.Array, masks: masking.Masking) -> jax.Array:
+        """Predictions (B, N, P) for all patches from the encoder's output."""
+        return self.decoder(latent, None if self.mask_tokens_in_encoder else masks.restore_BN)
+
+    def patch_errors(self, images: jax.Array, pred: jax.Array) -> jax.Array:
+        """Mean squared error of each patch, (B, N) float32, against the target."""
+        target = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
+        if self.norm_pix:
+            mean, deviation = patches.moments(target)
+            target = (target - mean) / deviation
+        return jnp.square(pred - target).mean(-1)
+
+    def predicted_images(self, images: jax.Array, output: Output) -> jax.Array:
+        """Reconstructions (B, *spatial, C): visible patches pasted back, norm-pix undone.
+
+        With a norm-pix target the model predicts a patch only up to its mean and deviation; those
+        of the true patch are used, for pictures only (paper, figure 2 shows raw-pixel models).
+        """
+        d = self.dimensions
+        truth = patches.patchify(images.astype(jnp.float32), d.patch_size)
+        pred = output.pred
+        if self.norm_pix:
+            mean, deviation = patches.moments(truth)
+            pred = pred * deviation + mean
+        filled = jnp.where(output.mask[..., None] > 0, pred, truth)
+        return patches.unpatchify(filled, d.grid, d.patch_size)

@@ -1,0 +1,82 @@
+"""Images to patches and back, and where a patch stands. Any number of spatial axes."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def grid_shape(image_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
+    """Patches per axis of an image of `image_size` pixels."""
+    return tuple(side // patch for side, patch in zip(image_size, patch_size, strict=True))
+
+
+def count(grid: Sequence[int]) -> int:
+    """N, the number of patches in a grid."""
+    return math.prod(grid)
+
+
+def patchify(images: jax.Array, patch_size: Sequence[int]) -> jax.Array:
+    """Cuts images into patches.
+
+    Args:
+      images: (B, *spatial, C), for example (B, H, W, C).
+      patch_size: pixels per spatial axis; each must divide its axis.
+
+    Returns:
+      (B, N, P): patches in raster order, the P values of one ordered (row, column, channel).
+    """
+    batch, *spatial, channels = images.shape
+    axes = len(spatial)
+    grid = grid_shape(spatial, patch_size)
+    split = [n for pair in zip(grid, patch_size, strict=True) for n in pair]
+    x = images.reshape(batch, *split, channels)
+    across, within = range(1, 1 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+    x = x.transpose(0, *across, *within, 1 + 2 * axes)
+    return x.reshape(batch, count(grid), math.prod(patch_size) * channels)
+
+
+def unpatchify(patches_BNP: jax.Array, grid: Sequence[int], patch_size: Sequence[int]) -> jax.Array:
+    """The inverse of `patchify`: (B, N, P) to (B, *spatial, C)."""
+    batch, axes = patches_BNP.shape[0], len(grid)
+    channels = patches_BNP.shape[-1] // math.prod(patch_size)
+    x = patches_BNP.reshape(batch, *grid, *patch_size, channels)
+    interleaved = [axis for i in range(axes) for axis in (1 + i, 1 + axes + i)]
+    x = x.transpose(0, *interleaved, 1 + 2 * axes)
+    spatial = [g * p for g, p in zip(grid, patch_size, strict=True)]
+    return x.reshape(batch, *spatial, channels)
+
+
+def moments(patches_BNP: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of each patch over all its values, both (B, N, 1).
+
+    The variance is the unbiased one, with 1e-6 added before the root (paper, section 3,
+    "reconstruction target").
+    """
+    values = patches_BNP.shape[-1]
+    mean = patches_BNP.mean(-1, keepdims=True)
+    variance = jnp.square(patches_BNP - mean).sum(-1, keepdims=True) / max(values - 1, 1)
+    return mean, jnp.sqrt(variance + 1e-6)
+
+
+def sincos_positions(grid: Sequence[int], width: int) -> np.ndarray:
+    """Fixed sine-cosine position table, (N, width) float32, patches in raster order.
+
+    Each axis gets an equal share of the channels, the last axis (x) first; a share is
+    [sines, cosines] at frequencies 10000^(-k/K), not interleaved.
+
+    Raises:
+      ValueError: `width` is not a multiple of twice the number of axes.
+    """
+    share, rest = divmod(width, 2 * len(grid))
+    if rest:
+        raise ValueError(f"width {width} is not divisible by {2 * len(grid)}")
+    frequencies = 1.0 / 10000 ** (np.arange(share, dtype=np.float64) / share)
+    positions = np.meshgrid(*[np.arange(n, dtype=np.float64) for n in grid], indexing="ij")
+    waves = []
+    for position in reversed(positions):
+        angles = position.reshape(-1, 1) * frequencies[None, :]
+        waves += [np.sin(angles), np.cos(angles)]
+    return np.concatenate(waves, axis=1).astype(np.float32)

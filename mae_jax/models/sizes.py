@@ -1,0 +1,148 @@
+"""The published model sizes, and the arithmetic every size must satisfy."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mae_jax.models import masking, patches
+
+# width, depth, heads, patch side, and the same for the decoder. base, large and huge: paper,
+# section 4 and appendix A.1; tiny and small: DeiT's encoders, with a decoder scaled down to match.
+SIZES = {
+    "tiny": (192, 12, 3, 16, 128, 4, 4),
+    "small": (384, 12, 6, 16, 256, 4, 8),
+    "base": (768, 12, 12, 16, 512, 8, 16),
+    "large": (1024, 24, 16, 16, 512, 8, 16),
+    "huge": (1280, 32, 16, 14, 512, 8, 16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimensions:
+    """Every dimension of a model, spelled out. Sizes are in pixels, one number per spatial axis."""
+
+    image_size: tuple[int, ...]
+    patch_size: tuple[int, ...]
+    channels: int
+    width: int
+    depth: int
+    heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Patches per axis, rows first."""
+        return patches.grid_shape(self.image_size, self.patch_size)
+
+    @property
+    def patches(self) -> int:
+        """N, the number of patches of an image."""
+        return patches.count(self.grid)
+
+
+def per_axis(size: int | Sequence[int]) -> tuple[int, ...]:
+    """One size per image axis: `32` means `(32, 32)`; `(48, 64)` is height 48, width 64."""
+    return (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+
+
+def resolve(
+    size: str,
+    *,
+    image_size: int | Sequence[int],
+    channels: int = 3,
+    patch_size: int | Sequence[int] | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    decoder_width: int | None = None,
+    decoder_depth: int | None = None,
+    decoder_heads: int | None = None,
+) -> Dimensions:
+    """The dimensions of `size`, with every dimension given by hand taking precedence.
+
+    Raises:
+      ValueError: unknown size, an image that is not whole patches, or a width that does not
+        divide into its heads or into sine and cosine of every axis.
+    """
+    if size not in SIZES:
+        raise ValueError(f"model size {size!r} is unknown; known are {', '.join(SIZES)}")
+    names = (
+        "width",
+        "depth",
+        "heads",
+        "patch_size",
+        "decoder_width",
+        "decoder_depth",
+        "decoder_heads",
+    )
+    chosen = dict(zip(names, SIZES[size], strict=True))
+    given = dict(
+        width=width,
+        depth=depth,
+        heads=heads,
+        patch_size=patch_size,
+        decoder_width=decoder_width,
+        decoder_depth=decoder_depth,
+        decoder_heads=decoder_heads,
+    )
+    chosen.update({name: value for name, value in given.items() if value is not None})
+    chosen["patch_size"] = per_axis(chosen["patch_size"])
+    dimensions = Dimensions(image_size=per_axis(image_size), channels=channels, **chosen)
+    _check(dimensions)
+    return dimensions
+
+
+def _check(d: Dimensions) -> None:
+    for name in (
+        "channels",
+        "width",
+        "depth",
+        "heads",
+        "decoder_width",
+        "decoder_depth",
+        "decoder_heads",
+    ):
+        if getattr(d, name) < 1:
+            raise ValueError(f"{name} {getattr(d, name)} must be at least 1")
+    if min(d.patch_size) < 1 or min(d.image_size) < 1:
+        raise ValueError(
+            f"image_size {d.image_size} and patch_size {d.patch_size} must be at least 1"
+        )
+    if len(d.image_size) != len(d.patch_size):
+        raise ValueError(
+            f"image_size {d.image_size} and patch_size {d.patch_size} must have as many axes"
+        )
+    for side, patch in zip(d.image_size, d.patch_size, strict=True):
+        if side % patch:
+            below = side // patch * patch
+            nearest = f"{below} or {below + patch}" if below else f"{patch}"
+            raise ValueError(
+                f"image_size {side} is not divisible by patch_size {patch}; "
+                f"the nearest that is: {nearest}"
+            )
+    waves = 2 * len(d.image_size)
+    for prefix in ("", "decoder_"):
+        width, heads = getattr(d, f"{prefix}width"), getattr(d, f"{prefix}heads")
+        if width % heads:
+            raise ValueError(
+                f"{prefix}width {width} is not divisible by {prefix}heads {heads}; "
+                f"the nearest width that is: {max(1, round(width / heads)) * heads}"
+            )
+        if width % waves:
+            raise ValueError(
+                f"{prefix}width {width} is not divisible by {waves}, as the sine-cosine "
+                f"positions of {len(d.image_size)} axes need; "
+                f"the nearest that is: {max(1, round(width / waves)) * waves}"
+            )
+
+
+def check_mask_ratio(mask_ratio: float, patch_count: int) -> None:
+    """Raises ValueError unless `mask_ratio` leaves a visible and a hidden one of the patches."""
+    kept = masking.kept_patches(patch_count, mask_ratio) if 0 <= mask_ratio <= 1 else -1
+    if not 1 <= kept <= patch_count - 1:
+        raise ValueError(
+            f"mask_ratio {mask_ratio} must leave at least one patch visible and one hidden; "
+            f"with {patch_count} patches it must be above 0 and at most "
+            f"{1 - 1 / patch_count:.4g}"
+        )

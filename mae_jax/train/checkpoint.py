@@ -1,0 +1,118 @@
+"""Orbax checkpoints, behind a few functions."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mae_jax.errors import NoUsableCheckpoint, UsageError
+from mae_jax.train import state as state_lib
+from mae_jax.train.state import TrainState
+
+_ITEMS = ("model", "optimizer", "position", "config")
+
+
+def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+    """The checkpoints below `folder`; saving is asynchronous and atomic."""
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+        ),
+        item_names=_ITEMS,
+    )
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, config: dict) -> None:
+    """Starts writing a checkpoint of `state`, named by its step."""
+    step = int(state.step)
+    saved = manager.save(
+        step,
+        args=ocp.args.Composite(
+            model=ocp.args.StandardSave({"params": state.params, "tables": state.tables}),
+            optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+            position=ocp.args.JsonSave(position),
+            config=ocp.args.JsonSave(config),
+        ),
+    )
+    if not saved:
+        raise RuntimeError(f"the checkpoint of step {step} was not saved")
+
+
+def restore(
+    manager: ocp.CheckpointManager, state: TrainState
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """The latest state and data position, or None where nothing was saved yet.
+
+    Args:
+      state: gives structure, shapes and shardings to restore into.
+
+    Raises:
+      NoUsableCheckpoint: there is one, but it cannot be read.
+    """
+    step = manager.latest_step()
+    if step is None:
+        return None
+    template = state_lib.abstract(state)
+    try:
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(
+                    {"params": template.params, "tables": template.tables}
+                ),
+                optimizer=ocp.args.StandardRestore(
+                    {"step": template.step, "opt_state": template.opt_state}
+                ),
+                position=ocp.args.JsonRestore(),
+            ),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise NoUsableCheckpoint(
+            f"checkpoint {step} in {manager.directory} cannot be restored: {error}"
+        ) from error
+    state = TrainState(
+        restored.optimizer["step"],
+        restored.model["params"],
+        restored.model["tables"],
+        restored.optimizer["opt_state"],
+    )
+    return state, restored.position
+
+
+def read_model(workdir: str) -> dict[str, Any]:
+    """The latest `params` and `tables` of a work folder, as numpy arrays, and its `step`.
+
+    Raises:
+      UsageError: it is no work folder, or has no checkpoint yet.
+    """
+    folder = Path(workdir).absolute() / "checkpoints"
+    if not folder.is_dir():
+        raise UsageError(f"{workdir!r} is not the work folder of a run: it has no checkpoints/")
+    with ocp.CheckpointManager(
+        folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=_ITEMS
+    ) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise UsageError(f"{workdir!r} has no finished checkpoint")
+        shapes = manager.item_metadata(step)["model"].tree
+        one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes
+        )
+        restored = manager.restore(
+            step, args=ocp.args.Composite(model=ocp.args.StandardRestore(template))
+        )
+    model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
+    return model | {"step": step}
+
+
+def _whole_number_keys(tree):
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        int(key) if str(key).isdigit() else key: _whole_number_keys(value)
+        for key, value in tree.items()
+    }

@@ -1,0 +1,304 @@
+"""The only training loop."""
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from jax.sharding import Mesh
+
+from mae_jax import config as config_lib
+from mae_jax import parallel
+from mae_jax.data import loader, sources
+from mae_jax.errors import Diverged, Preempted, UsageError
+from mae_jax.train import checkpoint, metrics, state, workdir
+from mae_jax.train.objectives import Classify, Objective, Reconstruct
+from mae_jax.train.optimizer import Recipe
+from mae_jax.train.step import train_step
+from mae_jax.train.watch import Watch
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A config made concrete: what is trained, on what, for how long."""
+
+    config: Any
+    train: sources.Source
+    held_out: sources.Source | None
+    objective: Objective
+    recipe: Recipe
+    steps: int
+    steps_per_epoch: float
+
+    def every(self, epochs: float) -> int:
+        """Epochs as whole steps, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
+
+def prepare(config, devices: int) -> Task:
+    """Checks a config and opens its data; creates nothing.
+
+    Raises:
+      UsageError: anything in the config that cannot work.
+    """
+    config_lib.validate(config)
+    config_lib.check_batch(config.data.batch_size, devices, config.train.accumulate)
+    if config.init_from is not None:
+        workdir.read_config(config.init_from)
+    train, held_out = _open_data(config)
+    steps_per_epoch = len(train) / config.data.batch_size
+    steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
+    if config.train.objective == "reconstruct":
+        objective: Objective = Reconstruct.from_config(config)
+    else:
+        if not train.classes:
+            raise UsageError("train.objective 'classify' needs labelled data, and this has none")
+        objective = Classify.from_config(config, len(train.classes))
+    recipe = Recipe.from_config(
+        config,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        undecayed=objective.undecayed,
+        depth=objective.dimensions.depth,
+    )
+    return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch)
+
+
+def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Trains what a config says in a work folder, resuming if it was begun.
+
+    Args:
+      config: see `mae_jax.config`.
+      folder: the work folder.
+      quiet: leave out the parameter table and the progress lines.
+
+    Returns:
+      The last measures, and where panel, metrics and checkpoint lie.
+
+    Raises:
+      UsageError: a mistake in config or folder; nothing was created.
+      BrokenRecord, Diverged, NoUsableCheckpoint: what their names say.
+      Preempted: SIGTERM or SIGINT came, and the state was saved.
+    """
+    mesh = parallel.make_mesh()
+    task = prepare(config, mesh.devices.size)
+    resolved = config.to_dict()
+    with workdir.claim(folder, resolved) as path, _stop_signal() as stop:
+        return _Run(task, path, resolved, mesh, stop, quiet).train()
+
+
+class _Run:
+    """One process's part in a run: everything between claiming the folder and letting it go."""
+
+    def __init__(self, task: Task, folder: Path, resolved, mesh: Mesh, stop, quiet: bool):
+        self.task, self.folder, self.resolved, self.mesh = task, folder, resolved, mesh
+        self.stop, self.quiet = stop, quiet
+        config = task.config
+        self.watch = Watch(task.objective, task.train, task.held_out, config, mesh)
+        self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
+        self.fingerprint = task.train.fingerprint()
+        self.state, self.first = self._start()
+        self.metrics = metrics.Metrics(
+            folder, tensorboard=config.log.tensorboard, resumed_at=self.first
+        )
+        self.panel_path: Path | None = None
+        self.measures: dict[str, float] = {}
+
+    def train(self) -> dict[str, Any]:
+        """Runs from where the folder is to the end."""
+        task, config = self.task, self.task.config
+        self.progress = metrics.Progress(
+            first=self.first,
+            steps=task.steps,
+            steps_per_epoch=task.steps_per_epoch,
+            batch_size=config.data.batch_size,
+        )
+        batches = loader.TrainBatches(
+            task.train,
+            loader.Picture.from_config(config),
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+            steps=task.steps,
+            cache=config.data.cache,
+        ).iterate(self.first, config.data.workers)
+        seed = jax.device_put(np.uint32(config.seed), parallel.replicated(self.mesh))
+        before = None  # metrics of the step before, still on the device
+        with contextlib.closing(self.metrics), contextlib.closing(self.manager):
+            for step in range(self.first + 1, task.steps + 1):
+                started = time.perf_counter()
+                batch = next(batches)
+                self.progress.waited(time.perf_counter() - started)
+                self.state, numbers = train_step(
+                    self.state,
+                    parallel.put_batch(batch, self.mesh),
+                    seed,
+                    objective=task.objective,
+                    recipe=task.recipe,
+                    accumulate=config.train.accumulate,
+                )
+                if step == self.first + 1:
+                    jax.block_until_ready(numbers)
+                    self.progress.aside(time.perf_counter() - started)  # mostly compilation
+                # The step just dispatched runs while the one before it is read: the device
+                # never waits for the host, and the host is never more than a step ahead.
+                if before is not None:
+                    self._record(step - 1, before)
+                before = numbers
+                if self._due(step):
+                    self._record(step, before)
+                    before = None
+                    began = time.perf_counter()
+                    self._pause(step)
+                    self.progress.aside(time.perf_counter() - began)
+                    if self.stop and step < task.steps:
+                        raise Preempted(
+                            f"stopped at step {step} of {task.steps}, saved in {self.folder}; "
+                            "the same command resumes"
+                        )
+            return self._summary()
+
+    def _start(self):
+        task, config = self.task, self.task.config
+        fresh = state.create(task.objective, task.recipe, config.seed, self.mesh)
+        restored = checkpoint.restore(self.manager, fresh)
+        if restored is not None:
+            resumed, position = restored
+            if position["data"] != self.fingerprint:
+                raise UsageError(
+                    f"the data has changed since the run was interrupted: it was "
+                    f"{position['data']}, it is {self.fingerprint}"
+                )
+            self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
+            return resumed, int(resumed.step)
+        if config.init_from is not None:
+            source = checkpoint.read_model(config.init_from)
+            try:
+                fresh = state.with_encoder(fresh, source)
+            except ValueError as error:
+                raise UsageError(f"init_from {config.init_from!r}: {error}") from None
+        self._say(
+            parameter_overview.get_parameter_overview(
+                {"params": fresh.params, "tables": fresh.tables}, include_stats=False
+            )
+        )
+        return fresh, 0
+
+    def _due(self, step: int) -> bool:
+        config, task = self.task.config, self.task
+        intervals = (
+            config.checkpoint.every_epochs,
+            config.log.eval_every_epochs,
+            config.log.panel_every_epochs,
+        )
+        return (
+            bool(self.stop)
+            or step == task.steps
+            or any(step % task.every(epochs) == 0 for epochs in intervals)
+        )
+
+    def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
+        values = {name: float(value) for name, value in numbers.items()}
+        if not np.isfinite(values["loss"]) or not np.isfinite(values["grad_norm"]):
+            raise Diverged(
+                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; the "
+                f"checkpoints in {self.folder} are from before. A lower train.base_lr, a longer "
+                "warm-up or train.clip_norm helps"
+            )
+        if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
+            values |= self.progress.measure(step)
+            self.metrics.write(step, values)
+            self._say(self.progress.line(step, values))
+        self.measures["loss"] = values["loss"]
+
+    def _pause(self, step: int) -> None:
+        """What is done between steps: measure, draw, save; only saving when told to stop."""
+        config, task, last = self.task.config, self.task, step == self.task.steps
+
+        def due(epochs):
+            return not self.stop and (last or step % task.every(epochs) == 0)
+
+        if due(config.log.eval_every_epochs):
+            measures = self.watch.measure(self.state) | self.watch.neighbours(self.state)
+            if measures:
+                self.metrics.write(step, measures)
+                self._say(
+                    "  ".join(
+                        [f"step {step}"]
+                        + [
+                            f"{name.replace('_', ' ')} {value:.4f}"
+                            for name, value in measures.items()
+                        ]
+                    )
+                )
+            self.measures |= measures
+        if due(config.log.panel_every_epochs):
+            path = self.folder / "panels" / f"step_{step:08d}.png"
+            picture = self.watch.panel(self.state, path)
+            if picture is not None:
+                self.panel_path = path
+                self.metrics.write_image(step, "reconstruction", picture)
+        if last or self.stop or step % task.every(config.checkpoint.every_epochs) == 0:
+            position = {"step": step, "data": self.fingerprint}
+            checkpoint.save(self.manager, self.state, position, self.resolved)
+
+    def _summary(self) -> dict[str, Any]:
+        self.manager.wait_until_finished()
+        panels = sorted((self.folder / "panels").glob("*.png"))
+        return {
+            "workdir": str(self.folder),
+            "steps": self.task.steps,
+            "measures": self.measures,
+            "panel": str(panels[-1]) if panels else None,
+            "metrics": str(self.folder / "metrics.jsonl"),
+            "checkpoint": str(self.folder / "checkpoints" / str(self.manager.latest_step())),
+        }
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            metrics.say(text)
+
+
+def _open_data(config):
+    data = config.data
+    train = sources.open_source(data, data.split)
+    if data.labels_per_class is not None:
+        train = sources.few_labels(train, data.labels_per_class, data.label_draw)
+    held_out = None
+    if data.eval_split is not None:
+        held_out = sources.open_source(data, data.eval_split, train.classes)
+    return train, held_out
+
+
+class _Stop:
+    """True once a signal to stop has come."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt  # asked twice: at once, without saving
+        self.asked = True
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[_Stop]:
+    stop = _Stop()
+    try:
+        old = {s: signal.signal(s, stop.ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: signals are its business
+        old = {}
+    try:
+        yield stop
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)

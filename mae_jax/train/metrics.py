@@ -1,0 +1,134 @@
+"""What a run writes about itself: JSON lines, TensorBoard, the terminal."""
+
+import datetime
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Metrics:
+    """Writes numbers and pictures of a run, each with the step they belong to.
+
+    Args:
+      workdir: gets `metrics.jsonl` and `tensorboard/`.
+      tensorboard: whether to write the latter, which needs TensorFlow.
+      resumed_at: the step a run resumes at; what was written of later steps, before the run was
+        interrupted, is dropped, as those steps are made again.
+    """
+
+    def __init__(self, workdir: Path, *, tensorboard: bool, resumed_at: int = 0):
+        path = workdir / "metrics.jsonl"
+        _drop_after(path, resumed_at)
+        self._lines = path.open("a")
+        self._summary = _summary_writer(workdir / "tensorboard") if tensorboard else None
+
+    def write(self, step: int, numbers: dict[str, float]) -> None:
+        """Numbers of one step; a number that is not finite is written as null."""
+        finite = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
+        self._lines.write(json.dumps({"step": step} | finite) + "\n")
+        self._lines.flush()
+        if self._summary:
+            self._summary.write_scalars(step, numbers)
+
+    def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture (H, W, C) uint8, to TensorBoard."""
+        if self._summary:
+            self._summary.write_images(step, {name: image[None]})
+
+    def close(self) -> None:
+        """Writes out what is still on its way."""
+        self._lines.close()
+        if self._summary:
+            self._summary.close()
+
+
+class Progress:
+    """The line on the terminal: where the run is, how fast, and when it will be done.
+
+    Args:
+      first: the step the process starts at.
+      steps: how many the run has.
+      steps_per_epoch: for the epoch shown.
+      batch_size: images per step.
+    """
+
+    def __init__(self, *, first: int, steps: int, steps_per_epoch: float, batch_size: int):
+        self._steps, self._per_epoch, self._batch = steps, steps_per_epoch, batch_size
+        self._at, self._since, self._waited, self._aside = first, time.perf_counter(), 0.0, 0.0
+        self._step_seconds: float | None = None
+
+    def waited(self, seconds: float) -> None:
+        """Time spent waiting for data."""
+        self._waited += seconds
+
+    def aside(self, seconds: float) -> None:
+        """Time that went neither into steps nor into data: evaluation, saving, compiling."""
+        self._aside += seconds
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Speed since the last call, now that `step` updates were made."""
+        now = time.perf_counter()
+        seconds = max(now - self._since - self._aside, 1e-9)
+        made = step - self._at
+        numbers = {
+            "images_per_second": made * self._batch / seconds,
+            "data_wait_share": min(self._waited / seconds, 1.0),
+        }
+        if made:
+            self._step_seconds = seconds / made
+        self._at, self._since, self._waited, self._aside = step, now, 0.0, 0.0
+        return numbers
+
+    def line(self, step: int, numbers: dict[str, float]) -> str:
+        """One line about a step, from its numbers."""
+        eta = "?"
+        if self._step_seconds is not None:
+            left = round((self._steps - step) * self._step_seconds)
+            eta = str(datetime.timedelta(seconds=left))
+        return (
+            f"step {step}/{self._steps} ({step / self._steps:.0%})"
+            f"  epoch {step / self._per_epoch:.1f}"
+            f"  loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}"
+            f"  {numbers['images_per_second']:.0f} images/s"
+            f"  data wait {numbers['data_wait_share']:.0%}  eta {eta}"
+        )
+
+
+def say(text: str) -> None:
+    """A line for the person watching; stdout is kept for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read(workdir: Path) -> list[dict[str, Any]]:
+    """All lines of a run's `metrics.jsonl`; a last line torn by a crash is left out."""
+    lines = []
+    for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _drop_after(path, step):
+    if not path.exists():
+        return
+    kept = [line for line in read(path.parent) if line["step"] <= step]
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(fresh, path)
+
+
+def _summary_writer(folder):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        from clu import metric_writers
+    except ImportError:
+        say("TensorBoard files are not written: pip install 'mae_jax[tensorflow]' for them")
+        return None
+    return metric_writers.SummaryWriter(str(folder))

@@ -1,0 +1,101 @@
+"""AdamW with warm-up and half-cosine, as the recipe of every objective describes it."""
+
+import dataclasses
+
+import jax
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything the optimizer needs to know; hashable, so that equal recipes compile once.
+
+    Attributes:
+      peak_lr: learning rate after warm-up, already scaled by batch / 256.
+      min_lr: what the half-cosine ends at.
+      warmup_steps, steps: length of the warm-up, and of the whole run.
+      weight_decay: decoupled, for parameters of two and more dimensions.
+      undecayed: last names of further parameters that are not decayed.
+      beta1, beta2: Adam's decay rates.
+      clip_norm: largest global norm of the gradient, or None.
+      layer_decay: learning rate of a block over that of the next one above.
+      depth: encoder blocks, for `layer_decay`.
+    """
+
+    peak_lr: float
+    min_lr: float
+    warmup_steps: int
+    steps: int
+    weight_decay: float
+    undecayed: tuple[str, ...]
+    beta1: float
+    beta2: float
+    clip_norm: float | None
+    layer_decay: float
+    depth: int
+
+    @classmethod
+    def from_config(
+        cls, config, *, steps: int, steps_per_epoch: float, undecayed: tuple[str, ...], depth: int
+    ) -> "Recipe":
+        """The recipe of a config, for `steps` updates in all."""
+        train = config.train
+        return cls(
+            peak_lr=train.base_lr * config.data.batch_size / 256,
+            min_lr=train.min_lr,
+            warmup_steps=min(round(train.warmup_epochs * steps_per_epoch), steps),
+            steps=steps,
+            weight_decay=train.weight_decay,
+            undecayed=undecayed,
+            beta1=train.beta1,
+            beta2=train.beta2,
+            clip_norm=train.clip_norm,
+            layer_decay=train.layer_decay,
+            depth=depth,
+        )
+
+    def schedule(self) -> optax.Schedule:
+        """Step to learning rate: linear from zero, then half a cosine, per step."""
+        warmup = optax.linear_schedule(0.0, self.peak_lr, self.warmup_steps)
+        cosine = optax.cosine_decay_schedule(
+            self.peak_lr,
+            max(1, self.steps - self.warmup_steps),
+            alpha=self.min_lr / self.peak_lr,
+        )
+        if not self.warmup_steps:
+            return cosine
+        return optax.join_schedules([warmup, cosine], [self.warmup_steps])
+
+    def build(self) -> optax.GradientTransformation:
+        """The transformation; its state holds Adam's two moments and the step."""
+        parts = [
+            optax.scale_by_adam(b1=self.beta1, b2=self.beta2),
+            optax.add_decayed_weights(self.weight_decay, mask=self.decayed),
+            optax.stateless(lambda updates, _: self._by_layer(updates)),
+            optax.scale_by_learning_rate(self.schedule()),
+        ]
+        if self.clip_norm is not None:
+            parts.insert(0, optax.clip_by_global_norm(self.clip_norm))
+        return optax.chain(*parts)
+
+    def decayed(self, params):
+        """True for the parameters that weight decay applies to."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, p: p.ndim > 1 and path[-1].key not in self.undecayed, params
+        )
+
+    def layer_scale(self, path: tuple) -> float:
+        """Learning-rate factor of the parameter at a tree path: layer_decay^(layers above it)."""
+        names = [entry.key for entry in path]
+        if names[0] != "encoder" or names[1] in ("norm",):
+            layer = self.depth + 1
+        elif names[1] == "blocks":
+            layer = int(names[2]) + 1
+        else:
+            layer = 0  # class token, positions and patch projection
+        return self.layer_decay ** (self.depth + 1 - layer)
+
+    def _by_layer(self, updates):
+        if self.layer_decay == 1:
+            return updates
+        return jax.tree_util.tree_map_with_path(lambda path, u: u * self.layer_scale(path), updates)

@@ -1,0 +1,87 @@
+"""The state of a run: parameters, fixed tables, optimizer, step."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from mae_jax import parallel
+from mae_jax.train.objectives import Objective
+from mae_jax.train.optimizer import Recipe
+
+
+class TrainState(NamedTuple):
+    """All that an update reads and writes.
+
+    Attributes:
+      step: scalar int32, how many updates were made.
+      params: what is trained, a tree of dictionaries named as the model's attributes.
+      tables: what is not, such as fixed positions.
+      opt_state: the optimizer's.
+    """
+
+    step: jax.Array
+    params: Any
+    tables: Any
+    opt_state: Any
+
+
+def create(objective: Objective, recipe: Recipe, seed: int, mesh: Mesh) -> TrainState:
+    """A fresh state, made on the devices it will live on."""
+    return _initialiser(objective, recipe, mesh)(jax.random.key(seed))
+
+
+@functools.lru_cache
+def _initialiser(objective, recipe, mesh):
+    def init(key):
+        model = objective.create(nnx.Rngs(key))
+        params, tables = (nnx.to_pure_dict(part) for part in nnx.state(model, nnx.Param, ...))
+        return TrainState(jnp.zeros((), jnp.int32), params, tables, recipe.build().init(params))
+
+    return jax.jit(init, out_shardings=parallel.replicated(mesh))
+
+
+def abstract(state: TrainState) -> TrainState:
+    """Shapes, dtypes and shardings of a state, as a template to restore into."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def with_encoder(state: TrainState, source: dict[str, Any]) -> TrainState:
+    """`state` with the encoder of a pre-trained model's parameters and tables.
+
+    The encoder's last norm stays behind where the new model normalises after pooling instead, and
+    fixed positions become trained ones where the new model trains them.
+
+    Args:
+      state: of the model to start.
+      source: a tree with `params` and `tables` of the pre-trained model.
+
+    Raises:
+      ValueError: a parameter is missing or of another shape.
+    """
+    given = _merged(source["params"].get("encoder", {}), source["tables"].get("encoder", {}))
+
+    def take(path, current):
+        where, value = jax.tree_util.keystr(path, simple=True, separator="."), given
+        for entry in path:
+            value = value.get(entry.key) if isinstance(value, dict) else None
+        if value is None:
+            raise ValueError(f"the weights have no encoder.{where}")
+        if value.shape != current.shape:
+            raise ValueError(
+                f"encoder.{where} is {value.shape} in the weights, {current.shape} in the model"
+            )
+        return jax.device_put(jnp.asarray(value, current.dtype), current.sharding)
+
+    encoder = jax.tree_util.tree_map_with_path(take, state.params["encoder"])
+    return state._replace(params=state.params | {"encoder": encoder})
+
+
+def _merged(a: dict, b: dict) -> dict:
+    both = {k: _merged(a[k], b[k]) if isinstance(a[k], dict) else a[k] for k in a.keys() & b}
+    return a | b | both

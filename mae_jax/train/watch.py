@@ -1,0 +1,116 @@
+"""Looking at a run from outside: held-out measures, nearest neighbours, panels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mae_jax import parallel
+from mae_jax.data import loader, sources
+from mae_jax.evaluate import knn
+from mae_jax.train import step as step_lib
+from mae_jax.train.objectives import Objective, Reconstruct
+from mae_jax.train.state import TrainState
+from mae_jax.visualize import reconstruction
+
+_EVALUATION = 2**31 - 1  # folded into the seed: evaluation never uses a training step's masks
+_PICTURES = 16
+
+
+class Watch:
+    """Measures states of one run on its data.
+
+    Args:
+      objective: what is measured.
+      train: the training records, for nearest neighbours.
+      held_out: the records to measure on; None where the config names none.
+      config: of the run.
+      mesh: of devices.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        train: sources.Source,
+        held_out: sources.Source | None,
+        config,
+        mesh: Mesh,
+    ):
+        self._objective, self._held_out, self._mesh = objective, held_out, mesh
+        self._picture, self._cache = loader.Picture.from_config(config), config.data.cache
+        self._batch_size = _evaluation_batch(config.data.batch_size, held_out, mesh)
+        self._key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
+        self._patch_size = objective.dimensions.patch_size
+        self._bank = None
+        if config.log.knn and held_out is not None and train.classes and held_out.classes:
+            some = np.random.default_rng(0).permutation(len(train))[: config.log.knn_images]
+            self._bank = sources.Subset(train, np.sort(some))
+
+    def measure(self, state: TrainState) -> dict[str, float]:
+        """Means over the held-out records, each counted once."""
+        if self._held_out is None:
+            return {}
+        sums: dict[str, float] = {}
+        for index, batch in enumerate(self._batches(self._held_out)):
+            measures = self._apply("measure", state, batch, index)
+            for name, values in measures.items():
+                weighted = float((np.asarray(values) * batch["weight"]).sum())
+                sums[name] = sums.get(name, 0.0) + weighted
+        return {f"eval_{name}": total / len(self._held_out) for name, total in sums.items()}
+
+    def neighbours(self, state: TrainState) -> dict[str, float]:
+        """kNN accuracy of the frozen encoder on held-out images, where there are labels."""
+        if self._bank is None or not isinstance(self._objective, Reconstruct):
+            return {}
+        bank, queries = self._features(state, self._bank), self._features(state, self._held_out)
+        value = knn.accuracy(
+            bank,
+            self._bank.labels(),
+            queries,
+            self._held_out.labels(),
+            classes=len(self._bank.classes),
+        )
+        return {"eval_knn_accuracy": value}
+
+    def panel(self, state: TrainState, path: Path) -> np.ndarray | None:
+        """Draws reconstructions of held-out images to `path`; (H, W, 3) uint8, or None."""
+        if self._held_out is None or not isinstance(self._objective, Reconstruct):
+            return None
+        batch = next(self._batches(self._held_out))
+        pictures, mask = (np.asarray(x) for x in self._apply("reconstruct", state, batch, 0))
+        count = min(_PICTURES, len(self._held_out), len(pictures))
+        originals = batch["image"][:count].astype(np.float32) / 255
+        sheet = reconstruction.panel(
+            {
+                "masked": reconstruction.hide(originals, mask[:count], self._patch_size),
+                "reconstructed": pictures[:count],
+                "original": originals,
+            }
+        )
+        path.parent.mkdir(exist_ok=True)
+        sheet.save(path)
+        return np.asarray(sheet)
+
+    def _apply(self, method, state, batch, index):
+        on_device = parallel.put_batch(
+            {name: batch[name] for name in ("image", "label")}, self._mesh
+        )
+        key = jax.random.fold_in(self._key, index)
+        return step_lib.apply(state, on_device, key, objective=self._objective, method=method)
+
+    def _batches(self, source) -> Iterator[loader.Batch]:
+        return loader.plain_batches(source, self._picture, self._batch_size, self._cache)
+
+    def _features(self, state, source):
+        found = [
+            np.asarray(self._apply("features", state, batch, 0)) for batch in self._batches(source)
+        ]
+        return np.concatenate(found)[: len(source)]
+
+
+def _evaluation_batch(batch_size, held_out, mesh):
+    devices = mesh.devices.size
+    wanted = min(batch_size, 1024, len(held_out) if held_out is not None else batch_size)
+    return -(-wanted // devices) * devices

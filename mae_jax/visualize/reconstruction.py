@@ -1,0 +1,50 @@
+"""Panels of masked, reconstructed and original images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mae_jax.models import patches
+
+HIDDEN = 0.5  # grey
+_GAP, _TITLE = 4, 14
+
+
+def hide(images: np.ndarray, mask_BN: np.ndarray, patch_size: Sequence[int]) -> np.ndarray:
+    """(B, H, W, C) images in 0 to 1 with their hidden patches painted grey."""
+    cut = np.array(patches.patchify(images, patch_size))
+    cut[mask_BN > 0] = HIDDEN
+    grid = patches.grid_shape(images.shape[1:-1], patch_size)
+    return np.asarray(patches.unpatchify(cut, grid, patch_size))
+
+
+def panel(columns: dict[str, np.ndarray], *, across: int = 2, side: int = 96) -> Image.Image:
+    """One row of pictures per image, one column per kind, with titles.
+
+    Args:
+      columns: title to (B, H, W, C) in 0 to 1; the first three channels are shown, or the first.
+      across: how many images stand beside each other in a row.
+      side: pictures smaller than this many pixels are enlarged to about it.
+    """
+    height, width = next(iter(columns.values())).shape[1:3]
+    scale = max(1, round(side / min(height, width)))
+    h, w = height * scale + _GAP, width * scale + _GAP
+    count = len(next(iter(columns.values())))
+    rows = -(-count // across)
+    group = len(columns) * w + 2 * _GAP
+    sheet = Image.new("RGB", (across * group, _TITLE + rows * h), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (title, images) in enumerate(columns.items()):
+        for start in range(min(across, count)):
+            draw.text((start * group + place * w + 2, 1), title, fill="black")
+        for index, image in enumerate(images):
+            row, start = divmod(index, across)
+            at = (start * group + place * w, _TITLE + row * h)
+            sheet.paste(_picture(image).resize((width * scale, height * scale), 0), at)
+    return sheet
+
+
+def _picture(image):
+    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    return Image.fromarray(np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8))

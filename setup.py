@@ -1,0 +1,48 @@
+"""Packaging of mae_jax."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TENSORFLOW = [
+    "tensorflow-cpu>=2.19,<2.22; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "tensorflow>=2.19,<2.22; sys_platform != 'linux' or platform_machine != 'x86_64'",
+    "tensorboard>=2.19,<2.22",
+]
+DIGITS = ["scikit-learn>=1.5,<2"]
+TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
+
+setup(
+    name="mae_jax",
+    version="0.1.0",
+    description="Masked autoencoders in JAX, from a laptop to a TPU pod",
+    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["mae_jax", "mae_jax.*"]),
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "array_record>=0.7,<0.9",
+        "clu>=0.0.12,<0.1",
+        "etils[epath]>=1.10,<2",
+        "flax>=0.12.4,<0.13",
+        "grain>=0.2.12,<0.3",
+        "importlib_resources>=6,<8",  # tfds imports it without asking for it
+        "jax>=0.8,<0.13",
+        "ml_collections>=1,<2",
+        "numpy>=2,<3",
+        "optax>=0.2.5,<0.3",
+        "orbax-checkpoint>=0.11.28,<0.13",
+        "pillow>=11,<14",
+        "tensorflow-datasets>=4.9.9,<5",
+    ],
+    extras_require={
+        "tensorflow": TENSORFLOW,  # to prepare tfds data sets and to write TensorBoard files
+        "digits": DIGITS,  # the embedded data set, and regression on pixels to compare with
+        "demo": TENSORFLOW + DIGITS,
+        "test": TENSORFLOW + DIGITS + TEST,
+        "lint": ["ruff>=0.9,<1"],
+    },
+    entry_points={"console_scripts": ["mae-jax=mae_jax.cli:main"]},
+)
