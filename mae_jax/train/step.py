@@ -64,7 +64,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
-        "grad_norm": optax.global_norm(gradient),
+        "grad_norm": optax.tree.norm(gradient),
         "lr": recipe.schedule()(state.step),
     }
     return TrainState(state.step + 1, params, state.tables, opt_state), metrics

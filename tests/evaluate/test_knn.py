@@ -1,0 +1,40 @@
+import numpy as np
+
+from mae_jax.evaluate import knn
+
+
+def clusters(per_class, seed, spread=0.1):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(4), per_class)
+    centres = np.eye(4, 8) * 3
+    return centres[labels] + rng.normal(size=(len(labels), 8)) * spread, labels
+
+
+def test_clusters_are_told_apart():
+    bank, labels = clusters(25, 0)
+    queries, truth = clusters(10, 1)
+    assert knn.accuracy(bank, labels, queries, truth, classes=4, batch_size=7) == 1.0
+
+
+def test_noise_is_guessed_at():
+    rng = np.random.default_rng(0)
+    value = knn.accuracy(
+        rng.normal(size=(400, 8)), rng.integers(0, 4, 400),
+        rng.normal(size=(400, 8)), rng.integers(0, 4, 400), classes=4,
+    )  # fmt: skip
+    assert abs(value - 0.25) < 0.1
+
+
+def test_nearer_neighbours_weigh_more():
+    # Two near neighbours of class 1 against three far ones of class 0.
+    bank = np.array([[1, 0.02], [1, -0.02], [0.2, 1], [0.2, -1], [-0.4, 1.0]])
+    labels = np.array([1, 1, 0, 0, 0])
+    bank = np.concatenate([bank, -bank.sum(0, keepdims=True)])  # keeps the centre at zero
+    labels = np.append(labels, 2)
+    got = knn.accuracy(bank, labels, np.array([[1.0, 0.0]]), np.array([1]), classes=3, k=5)
+    assert got == 1.0
+
+
+def test_fewer_records_than_neighbours():
+    bank, labels = clusters(1, 0)
+    assert knn.accuracy(bank, labels, bank, labels, classes=4, k=20) == 1.0

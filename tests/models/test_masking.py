@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mae_jax.models import masking
+
+
+def test_kept_is_truncated_like_the_reference():
+    assert masking.kept_patches(196, 0.75) == 49
+    assert masking.kept_patches(200, 0.9) == 19
+
+
+def test_keeps_the_lowest_noise_in_its_order():
+    noise = jnp.array([[0.4, 0.1, 0.3, 0.2]])
+    masks = masking.from_noise(noise, 2)
+    np.testing.assert_array_equal(masks.keep_BK, [[1, 3]])
+    np.testing.assert_array_equal(masks.mask_BN, [[1, 0, 1, 0]])
+    np.testing.assert_array_equal(masks.restore_BN, [[3, 0, 2, 1]])
+
+
+def test_a_mask_of_ones_own_is_a_noise():
+    mask = jnp.array([[0, 1, 1, 0, 1, 1.0]])
+    masks = masking.from_noise(mask, 2)
+    np.testing.assert_array_equal(masks.keep_BK, [[0, 3]])
+    np.testing.assert_array_equal(masks.mask_BN, mask)
+
+
+@pytest.mark.parametrize("sampling", ["random", "block"])
+def test_samples_of_a_batch_get_different_masks(sampling):
+    noise = masking.SAMPLINGS[sampling](jax.random.key(0), 8, (14, 14))
+    masks = np.asarray(masking.from_noise(noise, 49).mask_BN)
+    assert len(np.unique(masks, axis=0)) == 8
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    grid=st.tuples(st.integers(1, 9), st.integers(2, 9)),
+    ratio=st.floats(0.05, 0.95),
+    sampling=st.sampled_from(list(masking.SAMPLINGS)),
+)
+def test_every_sampling_hides_exactly_what_is_asked(grid, ratio, sampling):
+    patches = grid[0] * grid[1]
+    kept = max(1, masking.kept_patches(patches, ratio))
+    noise = masking.SAMPLINGS[sampling](jax.random.key(1), 3, grid)
+    masks = masking.from_noise(noise, kept)
+    assert noise.shape == (3, patches)
+    np.testing.assert_array_equal(masks.mask_BN.sum(1), patches - kept)
+    for keep, mask in zip(masks.keep_BK, masks.mask_BN, strict=True):
+        np.testing.assert_array_equal(np.sort(keep), np.flatnonzero(mask == 0))
+
+
+def test_random_masks_are_uniform():
+    noise = masking.random_noise(jax.random.key(0), 4000, (4, 4))
+    hidden = np.asarray(masking.from_noise(noise, 4).mask_BN).mean(0)
+    # 4000 draws of a coin of .75: a deviation of .0068; five of them are allowed.
+    np.testing.assert_allclose(hidden, 0.75, atol=0.034)
+
+
+def test_grid_keeps_one_of_every_two_by_two():
+    mask = masking.from_noise(masking.grid_noise(jax.random.key(0), 1, (6, 8)), 12).mask_BN
+    visible = np.argwhere(np.asarray(mask).reshape(6, 8) == 0)
+    np.testing.assert_array_equal(visible % 2, 0)
+
+
+def test_blocks_are_larger_than_random_holes():
+    def same_as_right_neighbour(noise):
+        mask = np.asarray(masking.from_noise(noise, 98).mask_BN).reshape(-1, 14, 14)
+        return (mask[:, :, 1:] == mask[:, :, :-1]).mean()
+
+    key = jax.random.key(0)
+    block = same_as_right_neighbour(masking.block_noise(key, 32, (14, 14)))
+    random = same_as_right_neighbour(masking.random_noise(key, 32, (14, 14)))
+    assert block > 0.75 > random

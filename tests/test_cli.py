@@ -1,0 +1,145 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mae_jax import cli
+
+DIGITS = "--config=configs/digits.py"
+
+
+def call(capsys, *arguments):
+    code = cli.main(["mae-jax", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def flags(tfds_dir, tmp_path):
+    small = [
+        "model.width=16", "model.heads=2", "model.depth=1", "model.decoder_width=16",
+        "model.decoder_depth=1", "model.decoder_heads=2", "data.batch_size=16",
+        "data.split=train[:100]", "data.eval_split=test[:13]", "train.epochs=1",
+        "train.warmup_epochs=0.1", "log.tensorboard=False", f"data.dir={tfds_dir}",
+    ]  # fmt: skip
+    return [*(f"--config.{setting}" for setting in small), f"--workdir={tmp_path / 'run'}"]
+
+
+def test_help(capsys):
+    for arguments in (["--help"], [], ["pretrain", "--help"]):
+        code, out, _ = call(capsys, *arguments)
+        assert code == 0 and "mae-jax pretrain --config=" in out
+    assert "--config.model.mask_ratio [0.75]" in out
+    assert call(capsys, "--version")[1].startswith("mae_jax 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "verb 'trian' is unknown; known are pretrain, finetune"),
+        (["pretrain", "--workdir=w"], "--config is missing"),
+        (["pretrain", DIGITS], "--workdir is missing"),
+        (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
+        (["finetune", DIGITS, "--workdir=w"], "train.objective is 'reconstruct'; .*'classify'"),
+    ],
+)
+def test_commands_that_are_wrong(capsys, arguments, message):
+    code, out, err = call(capsys, *arguments)
+    assert code == 2 and out == ""
+    assert_one_sentence(err, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--config.model.mask_ration=0.5", "'model.mask_ration' is unknown; .*'model.mask_ratio'"),
+        ("--config.model.mask_ratio=0.99", "must leave at least one patch visible"),
+        ("--config.model.mask_ratio=0.01", "must leave at least one patch visible and one hidden"),
+        ("--config.model.mask_ratio=much", "--config.model.mask_ratio=much"),
+        ("--config.model.image_size=(9,8)", "image_size 9 is not divisible by patch_size 2"),
+        ("--config.model.width=15", "width 15 is not divisible by heads 2"),
+        ("--config.model.width=6", "width 6 is not divisible by 4"),
+        ("--config.data.batch_size=12", "12 is not divisible by 8 devices"),
+        ("--config.data.name=digitz", "'digitz' is not a tfds data set"),
+        ("--config.data.split=validation", "split 'validation' is unknown; known are test, train"),
+        ("--config.data.eval_split=all[", "split 'all\\[' is unknown"),
+        ("--config.train.epochs=-1", "train.epochs is -1.0; it must be a number above 0"),
+        ("--config.init_from=nowhere", "'nowhere' is not the work folder of a run"),
+        ("--nonsense", "nonsense"),
+        ("stray", "'stray' is not a flag"),
+    ],
+)
+def test_mistakes_create_nothing(capsys, flags, tmp_path, change, message):
+    code, out, err = call(capsys, "pretrain", DIGITS, *flags, change)
+    assert code == 2 and out == ""
+    assert_one_sentence(err, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_mistakes_create_nothing(capsys, tmp_path):
+    run, empty = tmp_path / "run", tmp_path / "empty"
+    empty.mkdir()
+    for folder, message in ((tmp_path / "no", "is not a folder"), (empty, "has no images")):
+        code, _, err = call(
+            capsys, "pretrain", "--config=configs/folder.py", f"--config.data.folder={folder}",
+            f"--workdir={run}",
+        )  # fmt: skip
+        assert code == 2
+        assert_one_sentence(err, message)
+    assert not run.exists()
+
+
+def test_a_config_file_with_a_typo(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from mae_jax.config import default_config\n"
+        "def get_config():\n    c = default_config()\n    c.train.epoch = 3\n    return c\n"
+    )
+    code, _, err = call(capsys, "pretrain", f"--config={path}", f"--workdir={tmp_path / 'w'}")
+    assert code == 2
+    assert_one_sentence(err, "config key 'epoch' is unknown; did you mean 'train.epochs'")
+    path.write_text("def get_config():\n    return undefined\n")
+    code, _, err = call(capsys, "pretrain", f"--config={path}", f"--workdir={tmp_path / 'w'}")
+    assert code == 2
+    assert_one_sentence(err, "NameError")
+
+
+@pytest.mark.slow
+def test_pretrain_then_finetune_in_processes(flags, tmp_path):
+    def mae_jax(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "mae_jax.cli", *arguments],
+            env=os.environ, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    out = mae_jax("pretrain", DIGITS, *flags)
+    for name in ("panel", "metrics", "checkpoint", "eval loss"):
+        assert name in out
+    tuned = tmp_path / "tuned"
+    shared = [f for f in flags if "workdir" not in f and "epochs" not in f and "split" not in f]
+    arguments = [
+        "finetune", "--config=configs/digits_finetune.py", *shared,
+        f"--config.init_from={tmp_path / 'run'}", f"--workdir={tuned}",
+        "--config.data.labels_per_class=2", "--config.data.eval_split=test[:50]",
+        "--config.train.epochs=2", "--config.train.warmup_epochs=1",
+    ]  # fmt: skip
+    result = json.loads(mae_jax(*arguments, "--draws=2", "--baselines", "--json"))
+    assert result["accuracy"].keys() == {"pretrained", "scratch", "pixels"}
+    for row in result["accuracy"].values():
+        assert len(row["accuracies"]) == 2 and 0 <= row["mean"] <= 1
+    assert (tuned / "comparison.json").is_file()
+    assert (tuned / "pretrained-1" / "config.json").is_file()
+
+
+def assert_one_sentence(text, message):
+    import re
+
+    ours = [line for line in text.splitlines() if line.startswith("mae-jax: ")]
+    assert len(ours) == 1 and re.search(message, ours[0]), text
+    assert "Traceback" not in text

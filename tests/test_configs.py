@@ -1,0 +1,27 @@
+"""Every file in configs/ is a valid config, and opens with its command."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mae_jax import config as config_lib
+
+FILES = sorted((Path(__file__).parents[1] / "configs").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_config_file(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    if config.data.name is None:
+        config.data.folder = "given on the command line"
+    config_lib.validate(config)
+    where = path.relative_to(FILES[0].parents[1])
+    assert f"--config={where.as_posix()}" in module.__doc__
+
+
+def test_there_are_configs_for_the_papers_models():
+    assert {"b16", "l16", "h14", "folder", "digits"} <= {path.stem for path in FILES}

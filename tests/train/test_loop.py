@@ -1,0 +1,246 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mae_jax.config import default_config
+from mae_jax.data import loader
+from mae_jax.errors import Diverged, NoUsableCheckpoint, Preempted, UsageError
+from mae_jax.train import checkpoint, loop, metrics
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def final_model(folder):
+    model = checkpoint.read_model(str(folder))
+    return model["step"], jax.tree.leaves(model)
+
+
+def assert_same_parameters(one, other):
+    (step, a), (other_step, b) = final_model(one), final_model(other)
+    assert step == other_step
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_leaves_what_it_promises(digits_config, tmp_path):
+    folder = tmp_path / "run"
+    summary = loop.run(digits_config, folder)
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json", "checkpoints", "metrics.jsonl", "panels",
+    }  # fmt: skip
+    saved = json.loads((folder / "config.json").read_text())
+    assert saved["config"]["model"]["width"] == 16 and saved["versions"]["jax"] == jax.__version__
+    lines = metrics.read(folder)
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, 9))
+    assert {"loss", "lr", "grad_norm", "images_per_second", "data_wait_share"} <= lines[0].keys()
+    evaluated = [line for line in lines if "eval_loss" in line]
+    assert [line["step"] for line in evaluated] == [3, 6, 8]
+    assert 0 <= evaluated[-1]["eval_knn_accuracy"] <= 1
+    assert Path(summary["panel"]).is_file()
+    assert Path(summary["checkpoint"]).name == "8" and Path(summary["checkpoint"]).is_dir()
+    assert summary["measures"]["eval_loss"] == evaluated[-1]["eval_loss"]
+
+
+def test_the_same_command_again_has_nothing_left_to_do(digits_config, tmp_path):
+    loop.run(digits_config, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    summary = loop.run(digits_config, tmp_path)
+    assert summary["checkpoint"].endswith("/8")
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("cut", [3, 6])
+def test_resuming_is_exact(digits_config, tmp_path, cut, monkeypatch):
+    loop.run(digits_config, tmp_path / "whole")
+
+    class Cut(Exception):
+        pass
+
+    iterate = loader.TrainBatches.iterate
+
+    def until_cut(self, start, workers):
+        for step, batch in enumerate(iterate(self, start, workers), start):
+            if step == cut + 1:
+                raise Cut
+            yield batch
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(loader.TrainBatches, "iterate", until_cut)
+        loop.run(digits_config, tmp_path / "cut")
+    loop.run(digits_config, tmp_path / "cut")
+    assert_same_parameters(tmp_path / "whole", tmp_path / "cut")
+    losses = [
+        [(line["step"], line["loss"]) for line in metrics.read(tmp_path / name) if "loss" in line]
+        for name in ("whole", "cut")
+    ]
+    assert losses[0] == losses[1]
+
+
+def start(folder, tfds_dir, **environment):
+    """The run of `digits_config` in a process of its own, slowed down enough to be hit."""
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+import conftest
+from mae_jax.data import loader
+from mae_jax.errors import Preempted
+from mae_jax.train import loop
+
+make = loader.TrainBatches.__getitem__
+def slow(self, step):
+    time.sleep(0.2)
+    return make(self, step)
+loader.TrainBatches.__getitem__ = slow
+config = conftest.small_config({tfds_dir!r})
+config.train.steps = 20
+try:
+    loop.run(config, {str(folder)!r})
+except Preempted as error:
+    sys.exit(error.exit_code)
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=os.environ | environment, stderr=subprocess.PIPE
+    )
+
+
+def wait_for_step(folder, step, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        path = folder / "metrics.jsonl"
+        if path.exists() and any(line["step"] >= step for line in metrics.read(folder)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"never reached step {step}: {process.stderr.read().decode()[-2000:]}")
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume_gives_the_undisturbed_parameters(tfds_dir, tmp_path):
+    undisturbed = start(tmp_path / "whole", tfds_dir)
+    assert undisturbed.wait(300) == 0
+    for step in (5, 14):
+        process = start(tmp_path / "killed", tfds_dir)
+        wait_for_step(tmp_path / "killed", step, process)
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+    process = start(tmp_path / "killed", tfds_dir)
+    assert process.wait(300) == 0
+    assert b"resuming at step" in process.stderr.read()
+    assert_same_parameters(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_asks_to_be_started_again(tfds_dir, tmp_path):
+    process = start(tmp_path, tfds_dir)
+    wait_for_step(tmp_path, 4, process)
+    process.terminate()
+    assert process.wait(120) == Preempted.exit_code == 42
+    step, _ = final_model(tmp_path)
+    assert 4 <= step < 20
+
+
+@pytest.mark.slow
+def test_a_second_process_on_the_folder_is_refused(digits_config, tfds_dir, tmp_path):
+    process = start(tmp_path, tfds_dir)
+    wait_for_step(tmp_path, 1, process)
+    digits_config.train.steps = 20
+    with pytest.raises(UsageError, match="in use by another process"):
+        loop.run(digits_config, tmp_path)
+    process.kill()
+    process.wait(60)
+
+
+def test_another_run_in_the_folder_is_refused_and_shown(digits_config, tmp_path):
+    loop.run(digits_config, tmp_path)
+    digits_config.train.base_lr, digits_config.log.every_steps = 0.5, 7
+    with pytest.raises(UsageError, match=r"Different are: train\.base_lr: 0\.01 -> 0\.5$"):
+        loop.run(digits_config, tmp_path)
+
+
+def test_a_folder_of_something_else_is_refused(digits_config, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="holds files but no run"):
+        loop.run(digits_config, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_written(digits_config, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        loop.run(digits_config, tmp_path / "file" / "run")
+
+
+def test_a_damaged_checkpoint_is_no_fresh_start(digits_config, tmp_path):
+    summary = loop.run(digits_config, tmp_path)
+    for path in Path(summary["checkpoint"]).rglob("*"):
+        if path.is_file() and path.parent.name == "model":
+            path.write_bytes(b"")
+    with pytest.raises(NoUsableCheckpoint, match="checkpoint 8 in .* cannot be restored"):
+        loop.run(digits_config, tmp_path)
+
+
+def test_changed_data_is_refused(photos, tmp_path, digits_config):
+    import shutil
+
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    digits_config.data.name, digits_config.data.folder = None, str(folder)
+    digits_config.data.split, digits_config.data.eval_split = "all", None
+    digits_config.train.steps = 3
+    loop.run(digits_config, tmp_path / "run")
+    shutil.copy(next(folder.glob("*.jpg")), folder / "more.jpg")
+    with pytest.raises(UsageError, match="the data has changed"):
+        loop.run(digits_config, tmp_path / "run")
+
+
+def test_a_diverging_run_stops_and_keeps_its_checkpoints(digits_config, tmp_path):
+    digits_config.train.base_lr, digits_config.train.steps = 1e30, 40
+    digits_config.train.warmup_epochs = 0.0
+    with pytest.raises(Diverged, match=r"step \d+: loss"):
+        loop.run(digits_config, tmp_path)
+    for path in (tmp_path / "checkpoints").glob("[0-9]*"):
+        assert all(np.isfinite(x).all() for x in final_model(path.parents[1])[1])
+
+
+@pytest.mark.slow
+def test_tensorboard_files_hold_scalars_and_panels(digits_config, tmp_path):
+    digits_config.log.tensorboard, digits_config.train.steps = True, 3
+    loop.run(digits_config, tmp_path)
+    import tensorflow as tf
+
+    tags = set()
+    for path in (tmp_path / "tensorboard").glob("events*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            tags |= {value.tag for value in event.summary.value}
+    assert {"loss", "lr", "eval_loss", "eval_knn_accuracy", "reconstruction"} <= tags
+
+
+@pytest.mark.slow
+def test_a_folder_of_mixed_photographs(photos, tmp_path):
+    config = default_config()
+    config.data.folder, config.data.split = str(photos), "all[:90%]"
+    config.data.eval_split, config.data.batch_size = "all[90%:]", 16
+    model, train = config.model, config.train
+    model.size, model.image_size, model.patch_size, model.depth = "tiny", (48, 64), (16,), 1
+    train.steps, train.warmup_epochs, config.log.tensorboard = 4, 0.1, False
+    summary = loop.run(config, tmp_path)
+    assert np.isfinite(summary["measures"]["eval_loss"])
+    assert "eval_knn_accuracy" not in summary["measures"]
+    assert Path(summary["panel"]).is_file()
+
+
+def test_every_held_out_image_counts_once(digits_config, tmp_path):
+    # 13 images on 8 devices: a batch of 16, three of them filling.
+    digits_config.train.objective, digits_config.train.steps = "classify", 1
+    summary = loop.run(digits_config, tmp_path)
+    right = summary["measures"]["eval_accuracy"] * 13
+    assert right == pytest.approx(round(right))

@@ -1,0 +1,104 @@
+import jax
+import numpy as np
+import pytest
+
+from mae_jax import parallel
+from mae_jax.data import loader, sources
+from mae_jax.train import loop, state, step
+
+
+def run(config, devices, *, steps=3):
+    """Losses, batches and masks of the first steps on so many devices."""
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    task = loop.prepare(config, devices)
+    current = state.create(task.objective, task.recipe, config.seed, mesh)
+    batches = loader.TrainBatches(
+        task.train, loader.Picture.from_config(config),
+        batch_size=config.data.batch_size, seed=config.seed, steps=steps,
+    )  # fmt: skip
+    losses, noises, images = [], [], []
+    draw = jax.jit(task.objective.draw)
+    for index in range(steps):
+        batch = parallel.put_batch(batches[index], mesh)
+        assert len(batch["image"].sharding.device_set) == devices
+        key = jax.random.fold_in(jax.random.key(config.seed), index)
+        noises.append(np.asarray(draw(batch, key).get("noise", 0)))
+        images.append(np.asarray(batch["image"]))
+        current, numbers = step.train_step(
+            current, batch, np.uint32(config.seed), objective=task.objective,
+            recipe=task.recipe, accumulate=config.train.accumulate,
+        )  # fmt: skip
+        losses.append(float(numbers["loss"]))
+    return losses, noises, images, current
+
+
+def test_masks_batches_and_losses_are_the_same_on_one_and_eight_devices(digits_config):
+    one, eight = run(digits_config, 1), run(digits_config, 8)
+    np.testing.assert_allclose(one[0], eight[0], atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(one[1], eight[1])
+    np.testing.assert_array_equal(one[2], eight[2])
+
+
+def test_samples_and_steps_get_masks_of_their_own(digits_config):
+    noises = np.stack(run(digits_config, 8)[1])
+    masks = (noises.argsort(-1).argsort(-1) >= 4).reshape(-1, 16)
+    # Of 48 draws among 1820 possible masks a few may meet by chance.
+    assert len(np.unique(masks, axis=0)) > 40
+    assert len(np.unique(masks[:16], axis=0)) > 12
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(digits_config):
+    whole = run(digits_config, 2)
+    digits_config.train.accumulate = 4
+    parts = run(digits_config, 2)
+    np.testing.assert_allclose(whole[0], parts[0], atol=1e-5, rtol=0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole[3].params, parts[3].params
+    )
+
+
+def test_the_loss_falls(digits_config):
+    losses = run(digits_config, 1, steps=25)[0]
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+
+
+def test_fixed_positions_stay_and_everything_else_moves(digits_config):
+    task = loop.prepare(digits_config, 1)
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    before = jax.tree.map(np.asarray, state.create(task.objective, task.recipe, 0, mesh))
+    after = run(digits_config, 1)[3]
+    jax.tree.map(np.testing.assert_array_equal, before.tables, after.tables)
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), before.params, after.params)
+    assert not any(jax.tree.leaves(same))
+
+
+def test_classify_starts_from_the_pretrained_encoder(digits_config):
+    task = loop.prepare(digits_config, 1)
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    source = state.create(task.objective, task.recipe, 7, mesh)
+    digits_config.train.objective = "classify"
+    task = loop.prepare(digits_config, 1)
+    fresh = state.create(task.objective, task.recipe, 0, mesh)
+    started = state.with_encoder(fresh, {"params": source.params, "tables": source.tables})
+    given, taken = source.params["encoder"], started.params["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, given["blocks"], taken["blocks"])
+    np.testing.assert_array_equal(source.tables["encoder"]["pos_embed"], taken["pos_embed"])
+    assert taken.keys() == {"blocks", "cls_token", "patch_embed", "pos_embed"}
+    assert started.params["head"] is fresh.params["head"]
+
+
+@pytest.mark.parametrize("objective", ["reconstruct", "classify"])
+def test_standardised_pixels(digits_config, objective):
+    digits_config.train.objective = objective
+    digits_config.data.mean, digits_config.data.std = (0.25,), (0.5,)
+    task = loop.prepare(digits_config, 1)
+    pixels = np.array([0, 51, 255], np.uint8).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(
+        task.objective.standardise(pixels).ravel(), [-0.5, -0.1, 1.5], atol=1e-6
+    )
+
+
+def test_sources_are_opened_once_per_split(digits_config):
+    task = loop.prepare(digits_config, 1)
+    assert isinstance(task.train, sources.TfdsSource)
+    assert (len(task.train), len(task.held_out)) == (100, 13)
