@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from absl import flags
+from absl import flags, logging
 
 from mae_jax import __version__, config, errors
 
@@ -89,6 +89,7 @@ def _run(argv: list[str]) -> int:
         print(f"{_USAGE}\n\nConfig keys, with their defaults:\n{config.describe()}")
         return 0
     args = _parse(verb, [argv[0], *argv[2:]])
+    logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in `metrics.say`
     result = VERBS[verb](args)
     if args.json:
         print(json.dumps(result))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mae_jax import config as config_lib
 from mae_jax.data import loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.train import loop, metrics
@@ -43,7 +42,7 @@ def compare(config, folder: str | Path, *, draws: int, baselines: bool) -> dict[
         methods["scratch"] = None
     accuracies: dict[str, list[float]] = {}
     for draw in range(config.data.label_draw, config.data.label_draw + draws):
-        one = _copy(config)
+        one = config.copy_and_resolve_references()
         one.data.label_draw = draw
         for method, source in methods.items():
             one.init_from = source
@@ -66,13 +65,6 @@ def compare(config, folder: str | Path, *, draws: int, baselines: bool) -> dict[
     return {"accuracy": result, "comparison": str(path)}
 
 
-def _copy(config):
-    fresh = config_lib.default_config()
-    with fresh.unlocked():
-        fresh.update(config)
-    return fresh
-
-
 def _logistic_regression(config) -> float:
     from sklearn.linear_model import LogisticRegression
 
@@ -93,9 +85,8 @@ def _pixels(source, picture):
     return batch["image"].reshape(len(source), -1) / np.float32(255), batch["label"]
 
 
-def table(result: dict[str, Any], folder: Path | None = None) -> str:
-    """The comparison as lines of text."""
-    del folder
+def table(result: dict[str, Any]) -> str:
+    """The accuracies of a comparison as lines of text."""
     titles = {
         "pretrained": "from the pre-trained encoder",
         "scratch": "the same network from scratch",

@@ -58,7 +58,7 @@ def test_commands_that_are_wrong(capsys, arguments, message):
     [
         ("--config.model.mask_ration=0.5", "'model.mask_ration' is unknown; .*'model.mask_ratio'"),
         ("--config.model.mask_ratio=0.99", "must leave at least one patch visible"),
-        ("--config.model.mask_ratio=0.01", "must leave at least one patch visible and one hidden"),
+        ("--config.model.mask_ratio=0", "must leave at least one patch visible and one hidden"),
         ("--config.model.mask_ratio=much", "--config.model.mask_ratio=much"),
         ("--config.model.image_size=(9,8)", "image_size 9 is not divisible by patch_size 2"),
         ("--config.model.width=15", "width 15 is not divisible by heads 2"),

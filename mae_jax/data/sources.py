@@ -317,7 +317,7 @@ def _absolute_splits(expression, splits) -> list[tuple[str, int, int]]:
     """(name, start, stop) for each part of a tfds split expression."""
     import tensorflow_datasets as tfds
 
-    if expression.startswith("all["):
+    if expression.startswith("all[") and "all" in splits:
         # tfds does not slice `all`; under any other name it does.
         splits = {("everything" if k == "all" else k): v for k, v in splits.items()}
         parts = _absolute_splits("everything" + expression[3:], splits)

@@ -11,17 +11,22 @@ from mae_jax.errors import NoUsableCheckpoint, UsageError
 from mae_jax.train import state as state_lib
 from mae_jax.train.state import TrainState
 
-_ITEMS = ("model", "optimizer", "position", "config")
-
 
 def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     """The checkpoints below `folder`; saving is asynchronous and atomic."""
+    return _manager(folder, max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+
+
+def _manager(folder, **options):
     return ocp.CheckpointManager(
         folder,
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True
-        ),
-        item_names=_ITEMS,
+        options=ocp.CheckpointManagerOptions(**options),
+        item_handlers={
+            "model": ocp.StandardCheckpointHandler(),
+            "optimizer": ocp.StandardCheckpointHandler(),
+            "position": ocp.JsonCheckpointHandler(),
+            "config": ocp.JsonCheckpointHandler(),
+        },
     )
 
 
@@ -91,13 +96,11 @@ def read_model(workdir: str) -> dict[str, Any]:
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
         raise UsageError(f"{workdir!r} is not the work folder of a run: it has no checkpoints/")
-    with ocp.CheckpointManager(
-        folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=_ITEMS
-    ) as manager:
+    with _manager(folder, read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
             raise UsageError(f"{workdir!r} has no finished checkpoint")
-        shapes = manager.item_metadata(step)["model"].tree
+        shapes = manager.item_metadata(step)["model"]
         one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         template = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes

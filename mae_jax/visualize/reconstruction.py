@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from mae_jax.models import patches
 
 HIDDEN = 0.5  # grey
-_GAP, _TITLE = 4, 14
+_GAP, _TITLE, _MARGIN = 4, 16, 8
 
 
 def hide(images: np.ndarray, mask_BN: np.ndarray, patch_size: Sequence[int]) -> np.ndarray:
@@ -31,17 +31,19 @@ def panel(columns: dict[str, np.ndarray], *, across: int = 2, side: int = 96) ->
     scale = max(1, round(side / min(height, width)))
     h, w = height * scale + _GAP, width * scale + _GAP
     count = len(next(iter(columns.values())))
-    rows = -(-count // across)
-    group = len(columns) * w + 2 * _GAP
-    sheet = Image.new("RGB", (across * group, _TITLE + rows * h), "white")
+    across = min(across, count)
+    group = len(columns) * w + 3 * _MARGIN
+    size = (across * group - 2 * _MARGIN, _TITLE + -(-count // across) * h + _MARGIN)
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for place, (title, images) in enumerate(columns.items()):
-        for start in range(min(across, count)):
-            draw.text((start * group + place * w + 2, 1), title, fill="black")
         for index, image in enumerate(images):
             row, start = divmod(index, across)
-            at = (start * group + place * w, _TITLE + row * h)
-            sheet.paste(_picture(image).resize((width * scale, height * scale), 0), at)
+            left = _MARGIN + start * group + place * w
+            if row == 0:
+                draw.text((left, 2), title, fill="black")
+            picture = _picture(image).resize((width * scale, height * scale), Image.NEAREST)
+            sheet.paste(picture, (left, _TITLE + row * h))
     return sheet
 
 
