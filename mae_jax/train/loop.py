@@ -17,7 +17,7 @@ from mae_jax import config as config_lib
 from mae_jax import parallel
 from mae_jax.data import loader, sources
 from mae_jax.errors import Diverged, Preempted, UsageError
-from mae_jax.train import checkpoint, metrics, state, workdir
+from mae_jax.train import checkpoint, host, metrics, state, workdir
 from mae_jax.train.objectives import Classify, Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
 from mae_jax.train.step import train_step
@@ -86,6 +86,7 @@ def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
       BrokenRecord, Diverged, NoUsableCheckpoint: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
+    host.keep_freed_memory()
     mesh = parallel.make_mesh()
     task = prepare(config, mesh.devices.size)
     resolved = config.to_dict()
