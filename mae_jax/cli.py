@@ -73,6 +73,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"mae-jax: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("mae-jax: interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(argv: list[str]) -> int:

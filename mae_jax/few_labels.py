@@ -1,5 +1,6 @@
 """Fine-tuning on several draws of a few labels, beside what it must beat."""
 
+import importlib.util
 import json
 import statistics
 from pathlib import Path
@@ -37,6 +38,8 @@ def compare(config, folder: str | Path, *, draws: int, baselines: bool) -> dict[
         )
     if draws < 2:
         raise UsageError(f"draws {draws} must be at least 2")
+    if baselines and importlib.util.find_spec("sklearn") is None:
+        raise UsageError("--baselines needs scikit-learn; pip install 'mae_jax[digits]'")
     methods = {"pretrained": config.init_from} if config.init_from else {"scratch": None}
     if baselines:
         methods["scratch"] = None

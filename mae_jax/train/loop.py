@@ -17,7 +17,7 @@ from mae_jax import config as config_lib
 from mae_jax import parallel
 from mae_jax.data import loader, sources
 from mae_jax.errors import Diverged, Preempted, UsageError
-from mae_jax.train import checkpoint, host, metrics, state, workdir
+from mae_jax.train import checkpoint, metrics, state, workdir
 from mae_jax.train.objectives import Classify, Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
 from mae_jax.train.step import train_step
@@ -86,7 +86,6 @@ def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
       BrokenRecord, Diverged, NoUsableCheckpoint: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
-    host.keep_freed_memory()
     mesh = parallel.make_mesh()
     task = prepare(config, mesh.devices.size)
     resolved = config.to_dict()
@@ -108,8 +107,6 @@ class _Run:
         self.metrics = metrics.Metrics(
             folder, tensorboard=config.log.tensorboard, resumed_at=self.first
         )
-        self.panel_path: Path | None = None
-        self.measures: dict[str, float] = {}
 
     def train(self) -> dict[str, Any]:
         """Runs from where the folder is to the end."""
@@ -134,7 +131,7 @@ class _Run:
             for step in range(self.first + 1, task.steps + 1):
                 started = time.perf_counter()
                 batch = next(batches)
-                self.progress.waited(time.perf_counter() - started)
+                waited = time.perf_counter() - started
                 self.state, numbers = train_step(
                     self.state,
                     parallel.put_batch(batch, self.mesh),
@@ -146,6 +143,8 @@ class _Run:
                 if step == self.first + 1:
                     jax.block_until_ready(numbers)
                     self.progress.aside(time.perf_counter() - started)  # mostly compilation
+                else:
+                    self.progress.waited(waited)
                 # The step just dispatched runs while the one before it is read: the device
                 # never waits for the host, and the host is never more than a step ahead.
                 if before is not None:
@@ -215,7 +214,6 @@ class _Run:
             values |= self.progress.measure(step)
             self.metrics.write(step, values)
             self._say(self.progress.line(step, values))
-        self.measures["loss"] = values["loss"]
 
     def _pause(self, step: int) -> None:
         """What is done between steps: measure, draw, save; only saving when told to stop."""
@@ -237,24 +235,31 @@ class _Run:
                         ]
                     )
                 )
-            self.measures |= measures
         if due(config.log.panel_every_epochs):
             path = self.folder / "panels" / f"step_{step:08d}.png"
             picture = self.watch.panel(self.state, path)
             if picture is not None:
-                self.panel_path = path
                 self.metrics.write_image(step, "reconstruction", picture)
         if last or self.stop or step % task.every(config.checkpoint.every_epochs) == 0:
+            if not state.is_finite(self.state):
+                raise Diverged(
+                    f"step {step}: a parameter is no longer finite; the checkpoints in "
+                    f"{self.folder} are from before"
+                )
             position = {"step": step, "data": self.fingerprint}
             checkpoint.save(self.manager, self.state, position, self.resolved)
 
     def _summary(self) -> dict[str, Any]:
         self.manager.wait_until_finished()
         panels = sorted((self.folder / "panels").glob("*.png"))
+        latest: dict[str, float] = {}
+        for line in metrics.read(self.folder):
+            latest |= line
+        measured = {k: v for k, v in latest.items() if k == "loss" or k.startswith("eval_")}
         return {
             "workdir": str(self.folder),
             "steps": self.task.steps,
-            "measures": self.measures,
+            "measures": measured,
             "panel": str(panels[-1]) if panels else None,
             "metrics": str(self.folder / "metrics.jsonl"),
             "checkpoint": str(self.folder / "checkpoints" / str(self.manager.latest_step())),
@@ -289,6 +294,7 @@ class _Stop:
         if self.asked:
             raise KeyboardInterrupt  # asked twice: at once, without saving
         self.asked = True
+        metrics.say("stopping: this step is finished and saved first; once more stops at once")
 
 
 @contextlib.contextmanager

@@ -44,6 +44,12 @@ def _initialiser(objective, recipe, mesh):
     return jax.jit(init, out_shardings=parallel.replicated(mesh))
 
 
+@jax.jit
+def is_finite(state: TrainState) -> jax.Array:
+    """Whether every number of a state is finite, scalar bool."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
+
+
 def abstract(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings of a state, as a template to restore into."""
     return jax.tree.map(

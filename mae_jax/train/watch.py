@@ -1,5 +1,6 @@
 """Looking at a run from outside: held-out measures, nearest neighbours, panels."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,8 @@ class Watch:
 
 
 def _evaluation_batch(batch_size, held_out, mesh):
-    devices = mesh.devices.size
+    # Masks are drawn by the batch, so that its size must not follow the number of devices: any
+    # number that divides 64 gives the same.
+    unit = math.lcm(64, mesh.devices.size)
     wanted = min(batch_size, 1024, len(held_out) if held_out is not None else batch_size)
-    return -(-wanted // devices) * devices
+    return -(-wanted // unit) * unit

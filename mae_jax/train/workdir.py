@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,8 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
 def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
     """Holds the work folder for this process, creating it if need be.
 
-    The lock lies on config.json and is the kernel's: it goes when the process does, however.
+    The lock lies on config.json and is the kernel's: it goes when the process does, however. If a
+    new run ends in a UsageError, what was created goes again.
 
     Args:
       workdir: the folder.
@@ -56,6 +58,7 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
         raise UsageError(
             f"work folder {str(workdir)!r} holds files but no run; give an empty or a new one"
         )
+    existed = folder.is_dir()
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -72,12 +75,21 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
                 f"work folder {str(workdir)!r} is in use by another process; wait for it, or give "
                 "another --workdir"
             ) from None
-        if not handle.tell():
+        fresh = not handle.tell()
+        if fresh:
             versions = {name: _version(name) for name in _VERSIONED}
             json.dump({"config": config, "versions": versions}, handle, indent=1)
             handle.flush()
             os.fsync(handle.fileno())
-        yield folder
+        try:
+            yield folder
+        except UsageError:
+            if fresh:
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                path.unlink()
+                if not existed:
+                    shutil.rmtree(folder)
+            raise
 
 
 def _version(name):

@@ -51,10 +51,10 @@ def test_a_run_leaves_what_it_promises(digits_config, tmp_path):
 
 
 def test_the_same_command_again_has_nothing_left_to_do(digits_config, tmp_path):
-    loop.run(digits_config, tmp_path)
+    first = loop.run(digits_config, tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
     summary = loop.run(digits_config, tmp_path)
-    assert summary["checkpoint"].endswith("/8")
+    assert summary == first and summary["checkpoint"].endswith("/8")
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
@@ -178,6 +178,17 @@ def test_a_folder_that_cannot_be_written(digits_config, tmp_path):
         loop.run(digits_config, tmp_path / "file" / "run")
 
 
+def test_weights_that_do_not_fit_leave_nothing_behind(digits_config, tmp_path):
+    loop.run(digits_config, tmp_path / "source")
+    digits_config.train.objective, digits_config.init_from = "classify", str(tmp_path / "source")
+    digits_config.model.width = 32
+    with pytest.raises(
+        UsageError, match=r"init_from .* is \(.*16.*\) in the weights, \(.*32.*\) in"
+    ):
+        loop.run(digits_config, tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
+
+
 def test_a_damaged_checkpoint_is_no_fresh_start(digits_config, tmp_path):
     summary = loop.run(digits_config, tmp_path)
     for path in Path(summary["checkpoint"]).rglob("*"):
@@ -236,6 +247,13 @@ def test_a_folder_of_mixed_photographs(photos, tmp_path):
     assert np.isfinite(summary["measures"]["eval_loss"])
     assert "eval_knn_accuracy" not in summary["measures"]
     assert Path(summary["panel"]).is_file()
+
+
+def test_a_state_that_is_not_finite_is_never_saved(digits_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.state, "is_finite", lambda state: False)
+    with pytest.raises(Diverged, match="step 3: a parameter is no longer finite"):
+        loop.run(digits_config, tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
 def test_every_held_out_image_counts_once(digits_config, tmp_path):

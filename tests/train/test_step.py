@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from mae_jax import parallel
-from mae_jax.data import loader, sources
+from mae_jax.data import loader
 from mae_jax.train import loop, state, step
 
 
@@ -101,7 +101,9 @@ def test_standardised_pixels(digits_config, objective):
     )
 
 
-def test_sources_are_opened_once_per_split(digits_config):
+def test_finite_states_are_told_from_others(digits_config):
     task = loop.prepare(digits_config, 1)
-    assert isinstance(task.train, sources.TfdsSource)
-    assert (len(task.train), len(task.held_out)) == (100, 13)
+    fresh = state.create(task.objective, task.recipe, 0, parallel.make_mesh(jax.devices()[:1]))
+    assert state.is_finite(fresh)
+    broken = fresh.params | {"encoder": jax.tree.map(lambda x: x * np.nan, fresh.params["encoder"])}
+    assert not state.is_finite(fresh._replace(params=broken))
