@@ -7,7 +7,8 @@ VENV ?= .venv
 RUNS ?= runs
 
 BIN = $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	-c constraints.txt
 
 .PHONY: demo test lint clean
 

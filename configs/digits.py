@@ -25,7 +25,7 @@ def get_config():
     data.mean, data.std = (0.305,), (0.376,)
 
     # Many small steps: the images are few, and a step costs little.
-    train.epochs, train.warmup_epochs, train.base_lr = 250.0, 25.0, 6e-3
-    config.checkpoint.every_epochs = config.log.eval_every_epochs = 50.0
-    config.log.every_steps, config.log.panel_every_epochs = 500, 125.0
+    train.epochs, train.warmup_epochs, train.base_lr = 240.0, 24.0, 6e-3
+    config.checkpoint.every_epochs = config.log.eval_every_epochs = 80.0
+    config.log.every_steps, config.log.panel_every_epochs = 500, 120.0
     return config

@@ -1,6 +1,6 @@
-"""Fine-tune on ten labels of each digit, from what configs/digits.py pre-trained.
+r"""Fine-tune on ten labels of each digit, from what configs/digits.py pre-trained.
 
-    mae-jax finetune --config=configs/digits_finetune.py --config.init_from=runs/digits \\
+    mae-jax finetune --config=configs/digits_finetune.py --config.init_from=runs/digits \
         --workdir=runs/digits-finetune --draws=5 --baselines
 
 Expect FINETUNE.
@@ -17,12 +17,12 @@ def get_config():
     model.width, model.depth, model.heads = 64, 6, 4
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
-    data.batch_size, data.cache, data.labels_per_class = 100, True, 10
+    data.batch_size, data.cache, data.labels_per_class = 50, True, 10
     data.flip, data.crop_scale, data.eval_crop = False, (0.8, 1.0), 1.0
     data.mean, data.std = (0.305,), (0.376,)
 
-    train.objective, train.epochs, train.warmup_epochs = "classify", 100.0, 10.0
-    train.base_lr, train.beta2, train.layer_decay = 1.5e-2, 0.999, 0.75
+    train.objective, train.epochs, train.warmup_epochs = "classify", 50.0, 5.0
+    train.base_lr, train.beta2, train.layer_decay = 2e-2, 0.999, 0.75
     train.label_smoothing = 0.1
     # Five draws are ten short runs: one checkpoint and one evaluation each, at the end.
     config.checkpoint.every_epochs = config.log.eval_every_epochs = 1000.0
