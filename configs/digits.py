@@ -14,7 +14,7 @@ def get_config():
     model, data, train = config.model, config.data, config.train
     model.image_size, model.patch_size, model.channels = (8, 8), (2, 2), 1
     # Deep for its width: pre-training is what makes such a network trainable on few labels.
-    model.width, model.depth, model.heads = 64, 6, 4
+    model.width, model.depth, model.heads = 64, 5, 4
     model.decoder_width, model.decoder_depth, model.decoder_heads = 32, 1, 4
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
