@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import patches, transformer
+from mae_jax.models import patches, products, transformer
 from mae_jax.models.sizes import Dimensions
 
 
@@ -29,7 +29,7 @@ class PatchEmbed(nnx.Module):
         """(B, N, P) to (B, N, D)."""
         kernel_PD = self.kernel[...].reshape(-1, self.kernel.shape[-1]).astype(self.dtype)
         bias_D = self.bias[...].astype(self.dtype)
-        return patches_BNP.astype(self.dtype) @ kernel_PD + bias_D[None, None]
+        return products.project(patches_BNP.astype(self.dtype), kernel_PD) + bias_D[None, None]
 
 
 def position_table(d: Dimensions, width: int, class_token: bool) -> jax.Array:

@@ -44,9 +44,8 @@ class Decoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
-        linear = dict(kernel_init=transformer.xavier, dtype=dtype, rngs=rngs)
         self.tokens, self.scan, self.dtype = int(class_token), scan, dtype
-        self.embed = nnx.Linear(d.width, width, **linear)
+        self.embed = transformer.linear(d.width, width, dtype, rngs)
         token = nnx.initializers.normal(0.02)
         self.mask_token = nnx.data(
             nnx.Param(token(rngs.params(), (1, 1, width))) if mask_token else None
@@ -56,7 +55,7 @@ class Decoder(nnx.Module):
             width, d.decoder_heads, d.decoder_depth, dtype=dtype, rngs=rngs
         )
         self.norm = transformer.layer_norm(width, dtype, rngs)
-        self.pred = nnx.Linear(width, values, **linear)
+        self.pred = transformer.linear(width, values, dtype, rngs)
 
     def __call__(self, latent: jax.Array, restore_BN: jax.Array | None) -> jax.Array:
         """Encoder output (B, [1 +] K, D) to predictions (B, N, P) float32, in raster order.
