@@ -14,15 +14,16 @@ def get_config():
     model, data, train = config.model, config.data, config.train
     # With init_from the dimensions come from there; these are for training from scratch.
     model.image_size, model.patch_size, model.channels = (8, 8), (2, 2), 1
-    model.width, model.depth, model.heads = 64, 5, 4
+    model.width, model.depth, model.heads = 64, 6, 4
+    model.scan = False
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
-    data.batch_size, data.cache, data.labels_per_class = 50, True, 10
+    data.batch_size, data.cache, data.labels_per_class = 100, True, 10
     data.flip, data.crop_scale, data.eval_crop = False, (0.8, 1.0), 1.0
     data.mean, data.std = (0.305,), (0.376,)
 
-    train.objective, train.epochs, train.warmup_epochs = "classify", 75.0, 7.5
-    train.base_lr, train.beta2, train.layer_decay = 2e-2, 0.999, 0.75
+    train.objective, train.epochs, train.warmup_epochs = "classify", 100.0, 10.0
+    train.base_lr, train.beta2, train.layer_decay = 1.5e-2, 0.999, 0.75
     train.label_smoothing = 0.1
     # Five draws are ten short runs: one checkpoint and one evaluation each, at the end.
     config.checkpoint.every_epochs = config.log.eval_every_epochs = 1000.0
