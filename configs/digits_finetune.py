@@ -24,7 +24,7 @@ def get_config():
 
     train.objective, train.epochs, train.warmup_epochs = "classify", 100.0, 10.0
     train.base_lr, train.beta2, train.layer_decay = 1.5e-2, 0.999, 0.75
-    train.label_smoothing = 0.1
+    train.label_smoothing, train.mixup = 0.1, 0.8
     # Five draws are ten short runs: one checkpoint and one evaluation each, at the end.
     config.checkpoint.every_epochs = config.log.eval_every_epochs = 1000.0
     config.log.tensorboard = False

@@ -165,6 +165,7 @@ SCHEMA: dict[str, Any] = {
             1, "parts a batch is split into, their gradients averaged", **_at_least(1)
         ),
         "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
+        "mixup": Key(0.0, "alpha of the Beta that mixes pairs of labelled images", **_at_least(0)),
     },
     "checkpoint": {
         "every_epochs": Key(1.0, "how often to save", **_above(0, part_of_run=False)),

@@ -150,6 +150,7 @@ class Classify(Objective):
     """Predict the class of an image (paper, section 4 and appendix A.1)."""
 
     label_smoothing: float
+    mixup: float
 
     undecayed = ("pos_embed", "cls_token")
 
@@ -159,16 +160,39 @@ class Classify(Objective):
         for name in ("decoder_width", "decoder_depth", "decoder_heads"):
             del arguments[name]
         statistics = channel_statistics(config)
-        return cls(tuple(sorted(arguments.items())), *statistics, config.train.label_smoothing)
+        train = config.train
+        return cls(
+            tuple(sorted(arguments.items())), *statistics, train.label_smoothing, train.mixup
+        )
 
     def create(self, rngs: nnx.Rngs) -> VisionTransformer:
         return VisionTransformer(**dict(self.arguments), rngs=rngs)
 
+    def draw(self, batch: Batch, key: jax.Array) -> Batch:
+        if not self.mixup:
+            return batch
+        # Partners are looked up here, at the batch's full shape; only the loss mixes them in.
+        partner_key, share_key = jax.random.split(key)
+        partner = jax.random.permutation(partner_key, len(batch["image"]))
+        return batch | {
+            "partner_image": batch["image"][partner],
+            "partner_label": batch["label"][partner],
+            "share": jax.random.beta(share_key, self.mixup, self.mixup, partner.shape),
+        }
+
     def loss(self, model: VisionTransformer, batch: Batch) -> jax.Array:
-        logits = model(self.standardise(batch["image"]))
-        targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
-        targets = optax.smooth_labels(targets, self.label_smoothing)
+        images, targets = self.standardise(batch["image"]), self._targets(batch["label"])
+        if self.mixup:
+            share = batch["share"]
+            images = _mixed(images, self.standardise(batch["partner_image"]), share)
+            targets = _mixed(targets, self._targets(batch["partner_label"]), share)
+        logits = model(images)
         return optax.softmax_cross_entropy(logits, targets).mean()
+
+    def _targets(self, labels: jax.Array) -> jax.Array:
+        return optax.smooth_labels(
+            jax.nn.one_hot(labels, dict(self.arguments)["classes"]), self.label_smoothing
+        )
 
     def measure(self, model: VisionTransformer, batch: Batch) -> Batch:
         logits = model(self.standardise(batch["image"]))
@@ -176,3 +200,9 @@ class Classify(Objective):
             "loss": optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]),
             "accuracy": (logits.argmax(-1) == batch["label"]).astype(jnp.float32),
         }
+
+
+def _mixed(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
+    """share * a + (1 - share) * b, with a share (B,) for every sample."""
+    share = share.reshape(-1, *[1] * (a.ndim - 1))
+    return share * a + (1 - share) * b

@@ -1,0 +1,65 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mae_jax.config import default_config
+from mae_jax.train.objectives import Classify
+
+CLASSES = 4
+
+
+@pytest.fixture
+def objective():
+    config = default_config()
+    config.model.image_size, config.model.patch_size, config.model.channels = (4,), (2,), 1
+    config.train.objective, config.train.mixup = "classify", 0.8
+    return Classify.from_config(config, CLASSES)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(rng.integers(0, 256, (16, 4, 4, 1)), jnp.uint8),
+        "label": jnp.asarray(rng.integers(0, CLASSES, 16)),
+    }
+
+
+def logits(images):
+    """Stands in for a model: depends on every pixel."""
+    return images.reshape(len(images), CLASSES, -1).sum(-1)
+
+
+def test_mixup_mixes_images_and_labels_by_the_same_share(objective, batch):
+    drawn = objective.draw(batch, jax.random.key(1))
+    share = np.asarray(drawn["share"])
+    assert share.shape == (16,) and share.min() >= 0 and share.max() <= 1 and share.std() > 0.1
+    a, b = (np.asarray(objective.standardise(drawn[k])) for k in ("image", "partner_image"))
+    mixed = share[:, None, None, None] * a + (1 - share[:, None, None, None]) * b
+    one, other = (np.eye(CLASSES)[drawn[k]] for k in ("label", "partner_label"))
+    targets = share[:, None] * one + (1 - share[:, None]) * other
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    expected = -(targets * np.asarray(jax.nn.log_softmax(logits(jnp.asarray(mixed))))).sum(1)
+    assert float(objective.loss(logits, drawn)) == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_partners_are_images_of_the_batch_with_their_own_labels(objective, batch):
+    drawn = objective.draw(batch, jax.random.key(1))
+    known = {image.tobytes(): int(label) for image, label in zip(
+        np.asarray(batch["image"]), batch["label"], strict=True
+    )}  # fmt: skip
+    for image, label in zip(
+        np.asarray(drawn["partner_image"]), drawn["partner_label"], strict=True
+    ):
+        assert known[image.tobytes()] == int(label)
+
+
+def test_measures_are_of_the_images_as_they_are(objective, batch):
+    drawn = objective.draw(batch, jax.random.key(1))
+    plain = dataclasses.replace(objective, mixup=0.0)
+    assert plain.draw(batch, jax.random.key(1)) is batch
+    for name, values in plain.measure(logits, batch).items():
+        np.testing.assert_array_equal(values, objective.measure(logits, drawn)[name])
