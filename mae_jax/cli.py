@@ -25,8 +25,13 @@ Every verb takes
   --json                  print one JSON object on stdout
   --debug                 show tracebacks
 
+On several hosts, start the same command on each, with a --workdir that all of them see.
+TPU pods, GKE, SLURM and Open MPI tell each process its place; elsewhere say it:
+  --coordinator=HOST:PORT of process 0, --num_processes=N, --process_id=0 to N-1
+  --init_timeout=300      seconds to wait for the others before giving up
+
 Exit codes: 0 done, 2 a mistake in the command or config, 3 a broken image, 4 no usable
-checkpoint, 5 diverged, 42 told to stop and saved."""
+checkpoint, 5 diverged, 42 told to stop and saved, 43 another process is missing (start again)."""
 
 
 def pretrain(args: flags.FlagValues) -> dict:
@@ -93,7 +98,15 @@ def _run(argv: list[str]) -> int:
         return 0
     args = _parse(verb, [argv[0], *argv[2:]])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in `metrics.say`
+    from mae_jax import hosts  # not above: it brings jax
+
+    cluster = hosts.initialise(
+        args.coordinator, args.num_processes, args.process_id, args.init_timeout
+    )
+    print(hosts.describe(cluster), file=sys.stderr, flush=True)
     result = VERBS[verb](args)
+    if not hosts.is_first():
+        return 0
     if args.json:
         print(json.dumps(result))
     else:
@@ -114,6 +127,10 @@ def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("workdir", None, "work folder", flag_values=args)
     flags.DEFINE_bool("json", False, "print JSON", flag_values=args)
     flags.DEFINE_bool("debug", False, "show tracebacks", flag_values=args)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0", flag_values=args)
+    flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)
+    flags.DEFINE_integer("process_id", None, "which of them this is", flag_values=args)
+    flags.DEFINE_integer("init_timeout", 300, "seconds to wait for them", flag_values=args)
     if verb == "finetune":
         flags.DEFINE_integer("draws", 1, "draws of the labels", flag_values=args)
         flags.DEFINE_bool("baselines", False, "compare", flag_values=args)

@@ -167,6 +167,25 @@ SCHEMA: dict[str, Any] = {
         "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
         "mixup": Key(0.0, "alpha of the Beta that mixes pairs of labelled images", **_at_least(0)),
     },
+    "parallel": {
+        "fsdp": Key(
+            None,
+            "devices that parameters and optimizer are split over; unset: 1, or as few as the "
+            "state needs to fit",
+            kind=int,
+            **_at_least(1, part_of_run=False),
+        ),
+        "tensor": Key(
+            1, "devices that each block is split over, by heads", **_at_least(1, part_of_run=False)
+        ),
+        "zero": Key(
+            None,
+            "split the optimizer's state over all devices along the batch (ZeRO-1); unset: where "
+            "it takes 256 MiB or more",
+            kind=bool,
+            part_of_run=False,
+        ),
+    },
     "checkpoint": {
         "every_epochs": Key(1.0, "how often to save", **_above(0, part_of_run=False)),
         "keep": Key(2, "how many of the latest to keep", **_at_least(1, part_of_run=False)),
@@ -186,6 +205,11 @@ SCHEMA: dict[str, Any] = {
         ),
         "knn_images": Key(
             20_000, "training images kNN compares with, at most", **_at_least(1, part_of_run=False)
+        ),
+        "sharding": Key(
+            False,
+            "print what is split over which devices, with bytes per device",
+            part_of_run=False,
         ),
         "tensorboard": Key(True, "write TensorBoard files too", part_of_run=False),
     },
@@ -334,7 +358,13 @@ def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -
 
 
 def check_batch(batch_size: int, devices: int, accumulate: int) -> None:
-    """Raises UsageError unless every device gets the same number of images in every part."""
+    """Raises UsageError unless every part of a batch spreads evenly.
+
+    Args:
+      batch_size: images per step.
+      devices: that the batch is spread over; those that share images count as one.
+      accumulate: parts of a batch.
+    """
     unit = devices * accumulate
     if batch_size % unit:
         below = batch_size // unit * unit

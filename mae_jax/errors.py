@@ -25,6 +25,12 @@ class Diverged(Exception):
     exit_code = 5
 
 
+class HostMissing(Exception):
+    """Another process of the run did not come, or does not answer; starting again may help."""
+
+    exit_code = 43
+
+
 class Preempted(Exception):
     """The run was told to stop, has saved, and resumes when started again."""
 

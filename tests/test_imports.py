@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mae_jax"
 # A module may import from its own layer and from those below.
 LAYERS = [
     {"errors", "models"},
-    {"config", "data", "parallel"},
+    {"config", "data", "hosts", "parallel"},
     {"evaluate", "visualize"},
     {"train"},
     {"few_labels"},

@@ -7,7 +7,7 @@ run's position in its data is its step, and resuming costs nothing.
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -94,7 +94,7 @@ class TrainBatches:
       batch_size: images per step, over all hosts.
       seed: of order and augmentation.
       steps: how many there are.
-      host, hosts: which contiguous share of each batch to make.
+      rows: the places in each batch to make, for this process; all of them by default.
     """
 
     def __init__(
@@ -106,22 +106,20 @@ class TrainBatches:
         seed: int,
         steps: int,
         cache: bool = False,
-        host: int = 0,
-        hosts: int = 1,
+        rows: Sequence[int] | None = None,
     ):
         self._picture, self._batch_size, self._seed = picture, batch_size, seed
-        self._records, self._steps, self._host, self._hosts = len(source), steps, host, hosts
+        self._records, self._steps = len(source), steps
+        self._rows = [int(row) for row in (range(batch_size) if rows is None else rows)]
         self._decode = Decoder(source, picture, cache)
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
-        share = self._batch_size // self._hosts
-        first = step * self._batch_size + self._host * share
         views, labels = [], []
-        for position in range(first, first + share):
-            epoch, place = divmod(position, self._records)
+        for row in self._rows:
+            epoch, place = divmod(step * self._batch_size + row, self._records)
             index = int(_order(self._records, self._seed, epoch)[place])
             image, label = self._decode(index)
             rng = np.random.Generator(np.random.Philox(key=_key(self._seed, epoch, index)))
@@ -182,20 +180,28 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def plain_batches(
-    source: Source, picture: Picture, batch_size: int, cache: bool = False
+    source: Source,
+    picture: Picture,
+    batch_size: int,
+    cache: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Every record once, in order, without augmentation, in batches of one size.
 
-    The last batch is filled up with its last image; `weight` is 1 for images and 0 for filling.
+    The last batch is filled up with the last image. Of each batch only `rows` are made, for this
+    process; `weight`, 1 for images and 0 for filling, is that of the whole batch.
     """
-    decode = Decoder(source, picture, cache)
+    decode, last = Decoder(source, picture, cache), len(source) - 1
+    rows = range(batch_size) if rows is None else rows
     for start in range(0, len(source), batch_size):
-        decoded = [decode(i) for i in range(start, min(start + batch_size, len(source)))]
-        filling = batch_size - len(decoded)
-        views = [picture.plain(image) for image, _ in decoded]
-        labels = [label for _, label in decoded]
+        made: dict[int, tuple[np.ndarray, int]] = {}
+        places = [min(start + int(row), last) for row in rows]
+        for place in places:
+            if place not in made:
+                image, label = decode(place)
+                made[place] = picture.plain(image), label
         yield {
-            "image": np.stack(views + views[-1:] * filling),
-            "label": np.array(labels + labels[-1:] * filling, np.int32),
-            "weight": np.array([1.0] * len(decoded) + [0.0] * filling, np.float32),
+            "image": np.stack([made[place][0] for place in places]),
+            "label": np.array([made[place][1] for place in places], np.int32),
+            "weight": (start + np.arange(batch_size) <= last).astype(np.float32),
         }

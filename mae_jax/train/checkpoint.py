@@ -8,7 +8,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mae_jax.errors import NoUsableCheckpoint, UsageError
-from mae_jax.train import state as state_lib
 from mae_jax.train.state import TrainState
 
 
@@ -47,12 +46,12 @@ def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, conf
 
 
 def restore(
-    manager: ocp.CheckpointManager, state: TrainState
+    manager: ocp.CheckpointManager, template: TrainState
 ) -> tuple[TrainState, dict[str, Any]] | None:
     """The latest state and data position, or None where nothing was saved yet.
 
     Args:
-      state: gives structure, shapes and shardings to restore into.
+      template: shapes, dtypes and shardings to restore into.
 
     Raises:
       NoUsableCheckpoint: there is one, but it cannot be read.
@@ -60,7 +59,6 @@ def restore(
     step = manager.latest_step()
     if step is None:
         return None
-    template = state_lib.abstract(state)
     try:
         restored = manager.restore(
             step,
@@ -101,7 +99,7 @@ def read_model(workdir: str) -> dict[str, Any]:
         if step is None:
             raise UsageError(f"{workdir!r} has no finished checkpoint")
         shapes = manager.item_metadata(step)["model"]
-        one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         template = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes
         )

@@ -11,17 +11,19 @@ from typing import Any
 import jax
 import numpy as np
 from clu import parameter_overview
-from jax.sharding import Mesh
 
 from mae_jax import config as config_lib
-from mae_jax import parallel
+from mae_jax import hosts, parallel
 from mae_jax.data import loader, sources
 from mae_jax.errors import Diverged, Preempted, UsageError
+from mae_jax.parallel import Layout, Split
 from mae_jax.train import checkpoint, metrics, state, workdir
 from mae_jax.train.objectives import Classify, Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
 from mae_jax.train.step import train_step
 from mae_jax.train.watch import Watch
+
+_PER_HOST = ("data.dir", "data.workers", "data.cache")  # what may differ between machines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,20 +37,25 @@ class Task:
     recipe: Recipe
     steps: int
     steps_per_epoch: float
+    split: Split
 
     def every(self, epochs: float) -> int:
         """Epochs as whole steps, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
 
-def prepare(config, devices: int) -> Task:
+def prepare(config, devices: int, memory: int | None = None) -> Task:
     """Checks a config and opens its data; creates nothing.
+
+    Args:
+      config: see `mae_jax.config`.
+      devices: how many the run has, over all hosts.
+      memory: bytes of one of them, for what `parallel` leaves open; None if unknown.
 
     Raises:
       UsageError: anything in the config that cannot work.
     """
     config_lib.validate(config)
-    config_lib.check_batch(config.data.batch_size, devices, config.train.accumulate)
     if config.init_from is not None:
         workdir.read_config(config.init_from)
     train, held_out = _open_data(config)
@@ -67,7 +74,19 @@ def prepare(config, devices: int) -> Task:
         undecayed=objective.undecayed,
         depth=objective.dimensions.depth,
     )
-    return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch)
+    split = _split(config, objective, recipe, devices, memory)
+    return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
+
+
+def _split(config, objective, recipe, devices, memory):
+    split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe), memory)
+    config_lib.check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
+    d, heads = objective.dimensions, {}
+    heads["model.heads"] = d.heads
+    if isinstance(objective, Reconstruct):
+        heads["model.decoder_heads"] = d.decoder_heads
+    parallel.check_heads(split.tensor, heads)
+    return split
 
 
 def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -78,6 +97,8 @@ def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
       folder: the work folder.
       quiet: leave out the parameter table and the progress lines.
 
+    All processes of a run call this with the same arguments, and share the folder.
+
     Returns:
       The last measures, and where panel, metrics and checkpoint lie.
 
@@ -86,27 +107,41 @@ def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
       BrokenRecord, Diverged, NoUsableCheckpoint: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
-    mesh = parallel.make_mesh()
-    task = prepare(config, mesh.devices.size)
-    resolved = config.to_dict()
-    with workdir.claim(folder, resolved) as path, _stop_signal() as stop:
-        return _Run(task, path, resolved, mesh, stop, quiet).train()
+    with _stop_signal() as stop, contextlib.ExitStack() as held:
+        resolved = config.to_dict()
+        task = hosts.in_turn(lambda: prepare(config, jax.device_count(), parallel.device_memory()))
+        fingerprint = task.train.fingerprint()
+        alike = {k: v for k, v in config_lib.flatten(resolved).items() if k not in _PER_HOST}
+        alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
+        hosts.check_same(alike)
+        with hosts.together():
+            path = Path(folder).absolute()
+            if hosts.is_first():
+                held.enter_context(workdir.claim(folder, resolved))
+        layout = Layout.of(task.split)
+        if hosts.is_first() and not quiet:
+            metrics.say(f"mesh: {task.split}")
+        return _Run(task, path, resolved, fingerprint, layout, stop, quiet).train()
 
 
 class _Run:
     """One process's part in a run: everything between claiming the folder and letting it go."""
 
-    def __init__(self, task: Task, folder: Path, resolved, mesh: Mesh, stop, quiet: bool):
-        self.task, self.folder, self.resolved, self.mesh = task, folder, resolved, mesh
-        self.stop, self.quiet = stop, quiet
+    def __init__(
+        self, task: Task, folder: Path, resolved, fingerprint, layout: Layout, stop, quiet: bool
+    ):
+        self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
+        self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
+        self.fingerprint, self.quiet = fingerprint, quiet or not hosts.is_first()
         config = task.config
-        self.watch = Watch(task.objective, task.train, task.held_out, config, mesh)
+        self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
-        self.fingerprint = task.train.fingerprint()
         self.state, self.first = self._start()
-        self.metrics = metrics.Metrics(
-            folder, tensorboard=config.log.tensorboard, resumed_at=self.first
-        )
+        self.metrics = None
+        if hosts.is_first():
+            self.metrics = metrics.Metrics(
+                folder, tensorboard=config.log.tensorboard, resumed_at=self.first
+            )
 
     def train(self) -> dict[str, Any]:
         """Runs from where the folder is to the end."""
@@ -124,22 +159,28 @@ class _Run:
             seed=config.seed,
             steps=task.steps,
             cache=config.data.cache,
+            rows=self.layout.rows(config.data.batch_size),
         ).iterate(self.first, config.data.workers)
-        seed = jax.device_put(np.uint32(config.seed), parallel.replicated(self.mesh))
+        seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
-        with contextlib.closing(self.metrics), contextlib.closing(self.manager):
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(contextlib.closing(self.manager))
+            if self.metrics:
+                opened.enter_context(contextlib.closing(self.metrics))
             for step in range(self.first + 1, task.steps + 1):
                 started = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - started
                 self.state, numbers = train_step(
                     self.state,
-                    parallel.put_batch(batch, self.mesh),
+                    self.layout.put_batch(batch, config.data.batch_size),
                     seed,
                     objective=task.objective,
                     recipe=task.recipe,
+                    layout=self.layout,
                     accumulate=config.train.accumulate,
                 )
+                self.stopping = self.ballot.cast(bool(self.signal))
                 if step == self.first + 1:
                     jax.block_until_ready(numbers)
                     self.progress.aside(time.perf_counter() - started)  # mostly compilation
@@ -156,7 +197,7 @@ class _Run:
                     began = time.perf_counter()
                     self._pause(step)
                     self.progress.aside(time.perf_counter() - began)
-                    if self.stop and step < task.steps:
+                    if self.stopping and step < task.steps:
                         raise Preempted(
                             f"stopped at step {step} of {task.steps}, saved in {self.folder}; "
                             "the same command resumes"
@@ -165,8 +206,10 @@ class _Run:
 
     def _start(self):
         task, config = self.task, self.task.config
-        fresh = state.create(task.objective, task.recipe, config.seed, self.mesh)
-        restored = checkpoint.restore(self.manager, fresh)
+        template = state.abstract(task.objective, task.recipe, self.layout)
+        if config.log.sharding:
+            self._say(parallel.table(template, self.layout.state(template)))
+        restored = checkpoint.restore(self.manager, template)
         if restored is not None:
             resumed, position = restored
             if position["data"] != self.fingerprint:
@@ -176,6 +219,7 @@ class _Run:
                 )
             self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
             return resumed, int(resumed.step)
+        fresh = state.create(task.objective, task.recipe, config.seed, self.layout)
         if config.init_from is not None:
             source = checkpoint.read_model(config.init_from)
             try:
@@ -197,7 +241,7 @@ class _Run:
             config.log.panel_every_epochs,
         )
         return (
-            bool(self.stop)
+            self.stopping
             or step == task.steps
             or any(step % task.every(epochs) == 0 for epochs in intervals)
         )
@@ -212,20 +256,24 @@ class _Run:
             )
         if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
             values |= self.progress.measure(step)
-            self.metrics.write(step, values)
+            self._write(step, values)
             self._say(self.progress.line(step, values))
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        if self.metrics:
+            self.metrics.write(step, values)
 
     def _pause(self, step: int) -> None:
         """What is done between steps: measure, draw, save; only saving when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
 
         def due(epochs):
-            return not self.stop and (last or step % task.every(epochs) == 0)
+            return not self.stopping and (last or step % task.every(epochs) == 0)
 
         if due(config.log.eval_every_epochs):
             measures = self.watch.measure(self.state) | self.watch.neighbours(self.state)
             if measures:
-                self.metrics.write(step, measures)
+                self._write(step, measures)
                 self._say(
                     "  ".join(
                         [f"step {step}"]
@@ -238,9 +286,9 @@ class _Run:
         if due(config.log.panel_every_epochs):
             path = self.folder / "panels" / f"step_{step:08d}.png"
             picture = self.watch.panel(self.state, path)
-            if picture is not None:
+            if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stop or step % task.every(config.checkpoint.every_epochs) == 0:
+        if last or self.stopping or step % task.every(config.checkpoint.every_epochs) == 0:
             if not state.is_finite(self.state):
                 raise Diverged(
                     f"step {step}: a parameter is no longer finite; the checkpoints in "
@@ -251,6 +299,7 @@ class _Run:
 
     def _summary(self) -> dict[str, Any]:
         self.manager.wait_until_finished()
+        hosts.barrier("everything of the run is written")
         panels = sorted((self.folder / "panels").glob("*.png"))
         latest: dict[str, float] = {}
         for line in metrics.read(self.folder):

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
-from mae_jax import parallel
+from mae_jax.parallel import Layout
 from mae_jax.train.objectives import Objective
 from mae_jax.train.optimizer import Recipe
 
@@ -29,32 +29,60 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def create(objective: Objective, recipe: Recipe, seed: int, mesh: Mesh) -> TrainState:
-    """A fresh state, made on the devices it will live on."""
-    return _initialiser(objective, recipe, mesh)(jax.random.key(seed))
+def create(objective: Objective, recipe: Recipe, seed: int, layout: Layout) -> TrainState:
+    """A fresh state, made on the devices it will live on, in the parts they will hold.
+
+    Its values depend on the seed, and not on the layout.
+    """
+    return _initialiser(objective, recipe, layout)(jax.random.key(seed))
+
+
+def shapes(objective: Objective, recipe: Recipe) -> TrainState:
+    """Shapes and dtypes of a state; makes nothing."""
+    return jax.eval_shape(_init(objective, recipe), jax.random.key(0))
+
+
+def abstract(objective: Objective, recipe: Recipe, layout: Layout) -> TrainState:
+    """Shapes, dtypes and shardings of a state, to restore into or to compile for.
+
+    The devices of the layout need not be attached.
+    """
+    state = shapes(objective, recipe)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        state,
+        layout.state(state),
+    )
+
+
+def size(objective: Objective, recipe: Recipe) -> tuple[int, int]:
+    """Bytes of all parameters, and of the optimizer's state."""
+    state = shapes(objective, recipe)
+    params, optimizer = (
+        sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+        for tree in (state.params, state.opt_state)
+    )
+    return params, optimizer
 
 
 @functools.lru_cache
-def _initialiser(objective, recipe, mesh):
+def _initialiser(objective, recipe, layout):
+    return jax.jit(_init(objective, recipe), out_shardings=layout.state(shapes(objective, recipe)))
+
+
+def _init(objective, recipe):
     def init(key):
         model = objective.create(nnx.Rngs(key))
         params, tables = (nnx.to_pure_dict(part) for part in nnx.state(model, nnx.Param, ...))
         return TrainState(jnp.zeros((), jnp.int32), params, tables, recipe.build().init(params))
 
-    return jax.jit(init, out_shardings=parallel.replicated(mesh))
+    return init
 
 
 @jax.jit
 def is_finite(state: TrainState) -> jax.Array:
     """Whether every number of a state is finite, scalar bool."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
-
-
-def abstract(state: TrainState) -> TrainState:
-    """Shapes, dtypes and shardings of a state, as a template to restore into."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )
 
 
 def with_encoder(state: TrainState, source: dict[str, Any]) -> TrainState:
@@ -82,7 +110,10 @@ def with_encoder(state: TrainState, source: dict[str, Any]) -> TrainState:
             raise ValueError(
                 f"encoder.{where} is {value.shape} in the weights, {current.shape} in the model"
             )
-        return jax.device_put(jnp.asarray(value, current.dtype), current.sharding)
+        value = np.asarray(value, current.dtype)
+        return jax.make_array_from_callback(
+            value.shape, current.sharding, lambda index: value[index]
+        )
 
     encoder = jax.tree_util.tree_map_with_path(take, state.params["encoder"])
     return state._replace(params=state.params | {"encoder": encoder})

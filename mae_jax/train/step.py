@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from mae_jax.parallel import Layout
 from mae_jax.train.objectives import Batch, Objective
 from mae_jax.train.optimizer import Recipe
 from mae_jax.train.state import TrainState
 
 
 @functools.partial(
-    jax.jit, static_argnames=("objective", "recipe", "accumulate"), donate_argnames="state"
+    jax.jit,
+    static_argnames=("objective", "recipe", "accumulate", "layout"),
+    donate_argnames="state",
 )
 def train_step(
     state: TrainState,
@@ -22,6 +25,7 @@ def train_step(
     *,
     objective: Objective,
     recipe: Recipe,
+    layout: Layout,
     accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Gradient of the objective on a batch, and the update it makes.
@@ -30,6 +34,7 @@ def train_step(
       state: is given up.
       batch: "image" (B, *spatial, C) uint8 and "label" (B,) int32.
       seed: scalar; random numbers are a function of it and of the step.
+      layout: where the state lies, and stays.
       accumulate: parts the batch is worked through in, with the result of the whole.
 
     Returns:
@@ -60,6 +65,8 @@ def train_step(
         total, _ = jax.lax.scan(add, zeros, parts)
         loss, gradient = jax.tree.map(lambda x: x / accumulate, total)
 
+    # Each device gets the sum of its part of the gradient only, if that is all it updates.
+    gradient = jax.lax.with_sharding_constraint(gradient, layout.optimizer(gradient))
     updates, opt_state = recipe.build().update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
@@ -67,10 +74,12 @@ def train_step(
         "grad_norm": optax.tree.norm(gradient),
         "lr": recipe.schedule()(state.step),
     }
-    return TrainState(state.step + 1, params, state.tables, opt_state), metrics
+    state = TrainState(state.step + 1, params, state.tables, opt_state)
+    # As the state came in: so it can be given up for it, and no compiler's choice builds up.
+    return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "method"))
+@functools.partial(jax.jit, static_argnames=("objective", "method", "layout"))
 def apply(
     state: TrainState,
     batch: Batch,
@@ -78,7 +87,12 @@ def apply(
     *,
     objective: Objective,
     method: str,
+    layout: Layout,
 ):
-    """What a method of the objective makes of a model and a drawn batch, without training."""
+    """What a method of the objective makes of a model and a drawn batch, without training.
+
+    Every device, and so every process, gets all of it.
+    """
     model = nnx.merge(objective.graphdef(), state.params, state.tables)
-    return getattr(objective, method)(model, objective.draw(batch, key))
+    made = getattr(objective, method)(model, objective.draw(batch, key))
+    return jax.lax.with_sharding_constraint(made, layout.replicated)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from mae_jax import parallel
+from mae_jax import hosts
 from mae_jax.data import loader, sources
 from mae_jax.evaluate import knn
+from mae_jax.parallel import Layout
 from mae_jax.train import step as step_lib
 from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.state import TrainState
@@ -28,7 +28,7 @@ class Watch:
       train: the training records, for nearest neighbours.
       held_out: the records to measure on; None where the config names none.
       config: of the run.
-      mesh: of devices.
+      layout: of the states.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Watch:
         train: sources.Source,
         held_out: sources.Source | None,
         config,
-        mesh: Mesh,
+        layout: Layout,
     ):
-        self._objective, self._held_out, self._mesh = objective, held_out, mesh
+        self._objective, self._held_out, self._layout = objective, held_out, layout
         self._picture, self._cache = loader.Picture.from_config(config), config.data.cache
-        self._batch_size = _evaluation_batch(config.data.batch_size, held_out, mesh)
+        self._batch_size = _evaluation_batch(config.data.batch_size, held_out, layout)
         self._key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
         self._patch_size = objective.dimensions.patch_size
         self._bank = None
@@ -76,11 +76,17 @@ class Watch:
         return {"eval_knn_accuracy": value}
 
     def panel(self, state: TrainState, path: Path) -> np.ndarray | None:
-        """Draws reconstructions of held-out images to `path`; (H, W, 3) uint8, or None."""
+        """Draws reconstructions of held-out images to `path`; (H, W, 3) uint8, or None.
+
+        All processes take part, and process 0 draws.
+        """
         if self._held_out is None or not isinstance(self._objective, Reconstruct):
             return None
-        batch = next(self._batches(self._held_out))
+        # Whole in every process: what is drawn of it may be another's share.
+        batch = next(self._batches(self._held_out, whole=True))
         pictures, mask = (np.asarray(x) for x in self._apply("reconstruct", state, batch, 0))
+        if not hosts.is_first():
+            return None
         count = min(_PICTURES, len(self._held_out), len(pictures))
         originals = batch["image"][:count].astype(np.float32) / 255
         sheet = reconstruction.panel(
@@ -95,14 +101,21 @@ class Watch:
         return np.asarray(sheet)
 
     def _apply(self, method, state, batch, index):
-        on_device = parallel.put_batch(
-            {name: batch[name] for name in ("image", "label")}, self._mesh
+        on_device = self._layout.put_batch(
+            {name: batch[name] for name in ("image", "label")}, self._batch_size
         )
-        key = jax.random.fold_in(self._key, index)
-        return step_lib.apply(state, on_device, key, objective=self._objective, method=method)
+        return step_lib.apply(
+            state,
+            on_device,
+            jax.random.fold_in(self._key, index),
+            objective=self._objective,
+            method=method,
+            layout=self._layout,
+        )
 
-    def _batches(self, source) -> Iterator[loader.Batch]:
-        return loader.plain_batches(source, self._picture, self._batch_size, self._cache)
+    def _batches(self, source, *, whole: bool = False) -> Iterator[loader.Batch]:
+        rows = None if whole else self._layout.rows(self._batch_size)
+        return loader.plain_batches(source, self._picture, self._batch_size, self._cache, rows)
 
     def _features(self, state, source):
         found = [
@@ -111,9 +124,9 @@ class Watch:
         return np.concatenate(found)[: len(source)]
 
 
-def _evaluation_batch(batch_size, held_out, mesh):
+def _evaluation_batch(batch_size, held_out, layout):
     # Masks are drawn by the batch, so that its size must not follow the number of devices: any
     # number that divides 64 gives the same.
-    unit = math.lcm(64, mesh.devices.size)
+    unit = math.lcm(64, layout.mesh.size)
     wanted = min(batch_size, 1024, len(held_out) if held_out is not None else batch_size)
     return -(-wanted // unit) * unit

@@ -13,7 +13,7 @@ from mae_jax import MaskedAutoencoder
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def to_ours(name: str, value: np.ndarray) -> tuple[tuple, np.ndarray]:
+def to_ours(name: str, value: np.ndarray, heads: dict[str, int]) -> tuple[tuple, np.ndarray]:
     """A reference parameter's place in our tree, and its value in our layout."""
     parts = name.split(".")
     for there, here in (("decoder_", "decoder"), ("", "encoder")):
@@ -30,6 +30,9 @@ def to_ours(name: str, value: np.ndarray) -> tuple[tuple, np.ndarray]:
             value = value.T
         elif value.ndim == 4:
             value = value.transpose(2, 3, 1, 0)
+    if path[-2] == "qkv":  # ours go head by head
+        by_kind = value.reshape(*value.shape[:-1], 3, heads[path[0]], -1)
+        value = by_kind.swapaxes(-3, -2).reshape(value.shape)
     return tuple(int(p) if p.isdigit() else p for p in path), value
 
 
@@ -57,7 +60,7 @@ def model(request, golden):
         rngs=nnx.Rngs(0),
     )
     given = dict(
-        to_ours(name.removeprefix("param/"), value)
+        to_ours(name.removeprefix("param/"), value, {"encoder": heads, "decoder": decoder[2]})
         for name, value in golden.items()
         if name.startswith("param/")
     )

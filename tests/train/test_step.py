@@ -3,16 +3,18 @@ import numpy as np
 import optax
 import pytest
 
-from mae_jax import parallel
 from mae_jax.data import loader
+from mae_jax.parallel import Layout, Split
 from mae_jax.train import loop, state, step
+
+ONE = Layout.of(Split(), jax.devices()[:1])
 
 
 def run(config, devices, *, steps=3):
     """Losses, batches and masks of the first steps on so many devices."""
-    mesh = parallel.make_mesh(jax.devices()[:devices])
     task = loop.prepare(config, devices)
-    current = state.create(task.objective, task.recipe, config.seed, mesh)
+    layout = Layout.of(task.split, jax.devices()[:devices])
+    current = state.create(task.objective, task.recipe, config.seed, layout)
     batches = loader.TrainBatches(
         task.train, loader.Picture.from_config(config),
         batch_size=config.data.batch_size, seed=config.seed, steps=steps,
@@ -20,14 +22,14 @@ def run(config, devices, *, steps=3):
     losses, noises, images = [], [], []
     draw = jax.jit(task.objective.draw)
     for index in range(steps):
-        batch = parallel.put_batch(batches[index], mesh)
+        batch = layout.put_batch(batches[index], config.data.batch_size)
         assert len(batch["image"].sharding.device_set) == devices
         key = jax.random.fold_in(jax.random.key(config.seed), index)
         noises.append(np.asarray(draw(batch, key).get("noise", 0)))
         images.append(np.asarray(batch["image"]))
         current, numbers = step.train_step(
             current, batch, np.uint32(config.seed), objective=task.objective,
-            recipe=task.recipe, accumulate=config.train.accumulate,
+            recipe=task.recipe, layout=layout, accumulate=config.train.accumulate,
         )  # fmt: skip
         losses.append(float(numbers["loss"]))
     return losses, noises, images, current
@@ -67,8 +69,7 @@ def test_the_loss_falls(digits_config):
 
 def test_fixed_positions_stay_and_everything_else_moves(digits_config):
     task = loop.prepare(digits_config, 1)
-    mesh = parallel.make_mesh(jax.devices()[:1])
-    before = jax.tree.map(np.asarray, state.create(task.objective, task.recipe, 0, mesh))
+    before = jax.tree.map(np.asarray, state.create(task.objective, task.recipe, 0, ONE))
     after = run(digits_config, 1)[3]
     jax.tree.map(np.testing.assert_array_equal, before.tables, after.tables)
     same = jax.tree.map(lambda a, b: np.array_equal(a, b), before.params, after.params)
@@ -77,11 +78,10 @@ def test_fixed_positions_stay_and_everything_else_moves(digits_config):
 
 def test_classify_starts_from_the_pretrained_encoder(digits_config):
     task = loop.prepare(digits_config, 1)
-    mesh = parallel.make_mesh(jax.devices()[:1])
-    source = state.create(task.objective, task.recipe, 7, mesh)
+    source = state.create(task.objective, task.recipe, 7, ONE)
     digits_config.train.objective = "classify"
     task = loop.prepare(digits_config, 1)
-    fresh = state.create(task.objective, task.recipe, 0, mesh)
+    fresh = state.create(task.objective, task.recipe, 0, ONE)
     started = state.with_encoder(fresh, {"params": source.params, "tables": source.tables})
     given, taken = source.params["encoder"], started.params["encoder"]
     jax.tree.map(np.testing.assert_array_equal, given["blocks"], taken["blocks"])
@@ -103,7 +103,7 @@ def test_standardised_pixels(digits_config, objective):
 
 def test_finite_states_are_told_from_others(digits_config):
     task = loop.prepare(digits_config, 1)
-    fresh = state.create(task.objective, task.recipe, 0, parallel.make_mesh(jax.devices()[:1]))
+    fresh = state.create(task.objective, task.recipe, 0, ONE)
     assert state.is_finite(fresh)
     broken = fresh.params | {"encoder": jax.tree.map(lambda x: x * np.nan, fresh.params["encoder"])}
     assert not state.is_finite(fresh._replace(params=broken))

@@ -1,0 +1,264 @@
+"""Several processes as one run: how they find each other, and what they agree on."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+
+from mae_jax.errors import HostMissing, UsageError
+
+T = TypeVar("T")
+
+
+def initialise(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    timeout: int = 300,
+) -> str:
+    """Joins the other processes of the run, before anything else asks for a device.
+
+    With no arguments the cluster is found as JAX finds it: TPU pods, GKE, SLURM, Open MPI,
+    Kubernetes; and where there is none, the process is alone.
+
+    Args:
+      coordinator: HOST:PORT of process 0.
+      processes: how many there are; 1 alone turns detection off.
+      process: which of them this is, from 0.
+      timeout: seconds to wait for the others. If one is still missing then, the process says so
+        and ends with the exit code of `HostMissing`.
+
+    Returns:
+      What connects the processes, in words.
+
+    Raises:
+      UsageError: arguments that do not fit together, or a cluster that JAX cannot read.
+    """
+    given = (coordinator, processes, process)
+    if timeout < 1:
+        raise UsageError(f"--init_timeout {timeout} must be at least 1 second")
+    if processes == 1 and coordinator is None and process in (None, 0):
+        return "one process"
+    if given == (None, None, None):
+        name = _detected()
+        if name is None:
+            return "one process"
+    else:
+        name = "given by flags"
+        _check(*given)
+    if jax.distributed.is_initialized():
+        return name
+    print(f"waiting at most {timeout} s for the other processes", file=sys.stderr, flush=True)
+    with _limit(timeout, *given):
+        try:
+            # JAX's own limit ends the process with a stack trace: ours has to come first.
+            jax.distributed.initialize(
+                coordinator,
+                processes,
+                process,
+                initialization_timeout=timeout + 60,
+                shutdown_timeout_seconds=timeout,
+                cluster_detection_method=None if given == (None,) * 3 else "deactivate",
+            )
+        except (ValueError, RuntimeError, KeyError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"the processes of the run ({name}) could not be connected: {reason}; give "
+                "--coordinator, --num_processes and --process_id, or --num_processes=1 to run alone"
+            ) from error
+    return name
+
+
+def _check(coordinator, processes, process):
+    missing = [
+        flag
+        for flag, value in (
+            ("--coordinator", coordinator),
+            ("--num_processes", processes),
+            ("--process_id", process),
+        )
+        if value is None
+    ]
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} must be given too: --coordinator, --num_processes and "
+            "--process_id belong together"
+        )
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise UsageError(f"--coordinator {coordinator!r} must be HOST:PORT of process 0")
+    if processes < 1 or not 0 <= process < processes:
+        raise UsageError(
+            f"--process_id {process} must be from 0 to {processes - 1}, one less than "
+            f"--num_processes {processes}"
+        )
+
+
+def _detected() -> str | None:
+    """The kind of cluster that JAX would connect to, or None."""
+    from jax._src.clusters import ClusterEnv  # nothing public tells without connecting
+
+    for kind in ClusterEnv._cluster_types:
+        if not kind.opt_in_only_method and kind.is_env_present():
+            return kind.name or kind.__name__
+    return None
+
+
+@contextlib.contextmanager
+def _limit(seconds, coordinator, processes, process) -> Iterator[None]:
+    """Ends the process with one sentence unless the block is done in time.
+
+    An exception cannot: the block waits in C++, which answers to nothing but its own limit.
+    """
+
+    def end():
+        who = "" if process is None else f" process {process} of {processes} at {coordinator}"
+        print(
+            f"mae-jax: after {seconds} s{who or ' this process'} still waits for the others: "
+            f"{_reason(coordinator, process)}. --init_timeout sets the limit",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(HostMissing.exit_code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _reason(coordinator, process) -> str:
+    proxies = sorted(name for name in os.environ if name.lower().endswith("_proxy"))
+    hint = f"; unset {', '.join(proxies)} if it does not lead there" if proxies else ""
+    if process == 0:
+        return "not all of them came; start the missing ones, or correct --num_processes"
+    if coordinator is None:
+        return f"one did not come, or process 0 cannot be reached{hint}"
+    host, port = coordinator.rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 2).close()
+    except OSError as error:
+        return f"process 0 does not answer there ({error}){hint}"
+    return f"process 0 answers, but not all of the others came; start the missing ones{hint}"
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes metrics, panels and progress."""
+    return jax.process_index() == 0
+
+
+def several() -> bool:
+    """Whether there are other processes."""
+    return jax.process_count() > 1
+
+
+def describe(cluster: str) -> str:
+    """This process and its devices, on one line."""
+    local, devices = jax.local_device_count(), jax.devices()
+    share = f"{local} of {len(devices)}" if several() else f"{local}"
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} ({cluster}), "
+        f"{share} {devices[0].device_kind} devices"
+    )
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """If a user's mistake shows in one process only, all of them raise it, and none waits."""
+    error = None
+    try:
+        yield
+    except UsageError as found:
+        error = found
+    for process, message in enumerate(_exchange(str(error) if error else "")):
+        if message and error is None:
+            error = UsageError(f"process {process}: {message}")
+    if error is not None:
+        raise error
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """What `make` gives, made by process 0 before the others: it may leave files that they use."""
+    made: list[T] = []
+    for first in (True, False):
+        with together():
+            if is_first() == first:
+                made.append(make())
+    return made[0]
+
+
+def check_same(what: dict[str, Any]) -> None:
+    """Raises UsageError, in all processes, unless each gives the same; `what` must fit in JSON."""
+    first, *others = (json.loads(text) for text in _exchange(json.dumps(what)))
+    for process, other in enumerate(others, 1):
+        for name in first.keys() | other.keys():
+            if first.get(name) != other.get(name):
+                raise UsageError(
+                    f"all processes of a run must be started alike, but {name} is "
+                    f"{first.get(name)!r} in process 0 and {other.get(name)!r} in {process}"
+                )
+
+
+def barrier(name: str) -> None:
+    """Waits until all processes are here."""
+    if several():
+        multihost_utils.sync_global_devices(name)
+
+
+def _exchange(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
+    if not several():
+        return [text]
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array([len(encoded)])).reshape(-1)
+    if not lengths.any():
+        return [""] * len(lengths)
+    sent = np.zeros(lengths.max(), np.uint8)
+    sent[: len(encoded)] = encoded
+    rows = multihost_utils.process_allgather(sent)
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+class Ballot:
+    """Whether any process wants to stop, known to all at the same step.
+
+    A signal reaches one process at a time of its own; if it left the loop there, the others would
+    wait for it for ever. So a vote is cast with every step and counted one step later, when it has
+    long arrived: that costs no waiting, and unlike JAX's own notice of preemption it forgets no
+    signal that came while a run was starting.
+    """
+
+    def __init__(self, mesh):
+        self._mesh = mesh
+        self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._count = jax.jit(
+            lambda votes: votes.any(), out_shardings=NamedSharding(mesh, PartitionSpec())
+        )
+        self._cast: jax.Array | None = None
+
+    def cast(self, stop: bool) -> bool:
+        """Casts this process's vote, and counts the one before; alone, counts it at once."""
+        if not several():
+            return stop
+        before = self._cast
+        votes = jax.make_array_from_callback(
+            (self._mesh.size,), self._sharding, lambda index: np.full(_length(index), stop)
+        )
+        self._cast = self._count(votes)
+        return before is not None and bool(before)
+
+
+def _length(index) -> int:
+    return index[0].stop - (index[0].start or 0)

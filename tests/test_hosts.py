@@ -1,0 +1,196 @@
+"""Several processes on this machine, connected as hosts are."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mae_jax import cli, hosts
+from mae_jax.train import loop, metrics
+
+SLOW = """
+import sys, time
+from mae_jax import cli
+from mae_jax.data import loader
+make = loader.TrainBatches.__getitem__
+def slowly(self, step):
+    time.sleep(0.2)
+    return make(self, step)
+loader.TrainBatches.__getitem__ = slowly
+sys.exit(cli.main(sys.argv))
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def start(arguments, process, processes, port, *, devices=4, program=None):
+    """`mae-jax` as one process of several."""
+    command = [sys.executable, *(("-c", program) if program else ("-m", "mae_jax.cli"))]
+    place = [
+        f"--coordinator=localhost:{port}", f"--num_processes={processes}",
+        f"--process_id={process}",
+    ]  # fmt: skip
+    # Unoptimised code is made in half the time, and this is about processes.
+    xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return subprocess.Popen(
+        [*command, *arguments, *place], env=os.environ | {"XLA_FLAGS": xla}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def pair(arguments, **options):
+    port = free_port()
+    return [start(arguments, process, 2, port, **options) for process in range(2)]
+
+
+def ended(processes, seconds=300):
+    """(exit code, stdout, stderr) of each; kills those that hang."""
+    deadline, results = time.monotonic() + seconds, []
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=max(1, deadline - time.monotonic()))
+            results.append((process.returncode, out, err))
+    finally:
+        for process in processes:
+            process.kill()
+    return results
+
+
+@pytest.fixture
+def config(digits_config):
+    digits_config.model.depth, digits_config.train.steps = 1, 6
+    digits_config.parallel.zero = True
+    digits_config.log.eval_every_epochs = 10
+    digits_config.checkpoint.every_epochs = digits_config.log.panel_every_epochs = 10
+    return digits_config
+
+
+@pytest.fixture
+def arguments(config, tmp_path):
+    """The command line that makes `config` of a config file."""
+    from mae_jax.config import flatten
+
+    path = tmp_path / "config.py"
+    settings = {k: v for k, v in flatten(config.to_dict()).items() if v is not None}
+    path.write_text(
+        "from mae_jax.config import default_config\n"
+        "def get_config():\n    c = default_config()\n"
+        f"    c.update_from_flattened_dict({settings!r})\n    return c\n"
+    )
+    return ["pretrain", f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+
+
+def losses(folder):
+    return {line["step"]: line["loss"] for line in metrics.read(folder) if "loss" in line}
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(config, arguments, tmp_path):
+    (code, out, err), (code_1, out_1, err_1) = ended(pair(arguments))
+    assert (code, code_1) == (0, 0), err[-3000:] + err_1[-3000:]
+    alone = loop.run(config, tmp_path / "alone", quiet=True)
+    expected, found = losses(tmp_path / "alone"), losses(tmp_path / "run")
+    assert expected.keys() == found.keys() == set(range(1, 7))
+    for step, loss in expected.items():
+        assert found[step] == pytest.approx(loss, abs=1e-5)
+    measures = metrics.read(tmp_path / "run")[-1]
+    for name in ("eval_loss", "eval_knn_accuracy"):
+        assert measures[name] == pytest.approx(alone["measures"][name], abs=1e-5)
+    assert "process 0 of 2 (given by flags), 4 of 8 cpu devices" in err
+    assert "process 1 of 2 (given by flags), 4 of 8 cpu devices" in err_1
+    assert "mesh: data 8 x fsdp 1 x tensor 1, optimizer split over data too" in err
+    assert "step 6/6" in err and "step" not in err_1
+    assert "checkpoint" in out and out_1 == ""
+    assert len(list((tmp_path / "run" / "panels").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_all_at_one_step(config, arguments, tmp_path):
+    arguments.append("--config.train.steps=40")
+    config.train.steps = 40
+    processes = pair(arguments, program=SLOW)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and all(p.poll() is None for p in processes):
+        if (tmp_path / "run" / "metrics.jsonl").exists() and len(losses(tmp_path / "run")) > 2:
+            break
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    results = ended(processes, 100)
+    assert [code for code, *_ in results] == [42, 42], results
+    stopped = [re.search(r"stopped at step (\d+) of 40", err).group(1) for *_, err in results]
+    assert stopped[0] == stopped[1]
+    saved = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert saved == [stopped[0]] and int(saved[0]) < 40
+    # One process goes on where two were stopped.
+    loop.run(config, tmp_path / "run", quiet=True)
+    assert set(losses(tmp_path / "run")) == set(range(1, 41))
+
+
+@pytest.mark.slow
+def test_a_missing_process_is_an_error_and_no_hang(arguments):
+    began = time.monotonic()
+    arguments.append("--init_timeout=3")
+    first, second = (start(arguments, process, 2, free_port()) for process in (0, 1))
+    (code, _, err), (code_1, _, err_1) = ended([first, second], 100)
+    assert (code, code_1) == (43, 43), err + err_1
+    assert one_sentence(err, r"after 3 s process 0 of 2 at localhost:\d+ still waits .* not all of")
+    assert one_sentence(err_1, r"process 1 of 2 .* process 0 does not answer there")
+    assert time.monotonic() - began < 90
+
+
+@pytest.mark.slow
+def test_processes_started_differently_all_say_so(arguments):
+    port = free_port()
+    processes = [
+        start([*arguments, f"--config.train.base_lr={rate}"], process, 2, port)
+        for process, rate in enumerate((0.1, 0.2))
+    ]
+    for code, _, err in ended(processes):
+        assert code == 2, err
+        assert one_sentence(err, r"started alike, but train\.base_lr is 0\.1 in process 0 and 0\.2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator=a:1"], "--num_processes and --process_id must be given too"),
+        (["--process_id=0", "--num_processes=2"], "--coordinator must be given too"),
+        (["--coordinator=a", "--process_id=0", "--num_processes=2"], "must be HOST:PORT"),
+        (["--coordinator=a:1", "--process_id=2", "--num_processes=2"], "must be from 0 to 1"),
+        (["--init_timeout=0"], "--init_timeout 0 must be at least 1 second"),
+    ],
+)
+def test_flags_that_are_wrong(capsys, arguments, tmp_path, flags, message):
+    assert cli.main(["mae-jax", *arguments, *flags]) == 2
+    assert one_sentence(capsys.readouterr().err, re.escape(message))
+    assert not (tmp_path / "run").exists()
+
+
+def test_alone_nothing_is_waited_for():
+    assert hosts.initialise() == hosts.initialise(processes=1) == "one process"
+    assert hosts.is_first() and not hosts.several()
+    with hosts.together():
+        assert hosts.in_turn(lambda: 7) == 7
+    hosts.check_same({"anything": 1})
+    assert not hosts.Ballot(loop.Layout.of(loop.Split(data=8)).mesh).cast(False)
+
+
+def test_a_cluster_is_found(monkeypatch):
+    for name in ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID"):
+        monkeypatch.setenv(f"SLURM_{name}", "1")
+    assert hosts._detected() == "slurm"
+    assert hosts.initialise(processes=1) == "one process"
+
+
+def one_sentence(text, message):
+    ours = [line for line in text.splitlines() if line.startswith("mae-jax: ")]
+    return len(ours) == 1 and re.search(message, ours[0]) and "Traceback" not in text
