@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import flags, logging
@@ -77,10 +78,22 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         print(f"mae-jax: {error}", file=sys.stderr)
+        if isinstance(error, errors.BrokenRecord):
+            _leave_others(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         print("mae-jax: interrupted", file=sys.stderr)
+        _leave_others(130)
         return 130
+    except Exception:
+        _leave_others(1, traceback.format_exc())
+        raise
+
+
+def _leave_others(code: int, message: str = "") -> None:
+    hosts = sys.modules.get("mae_jax.hosts")  # without it no others were met
+    if hosts:
+        hosts.leave(code, message)
 
 
 def _run(argv: list[str]) -> int:

@@ -59,6 +59,7 @@ def initialise(
     if jax.distributed.is_initialized():
         return name
     print(f"waiting at most {timeout} s for the other processes", file=sys.stderr, flush=True)
+    _keep_stdout()
     with _limit(timeout, *given):
         try:
             # JAX's own limit ends the process with a stack trace: ours has to come first.
@@ -77,6 +78,13 @@ def initialise(
                 "--coordinator, --num_processes and --process_id, or --num_processes=1 to run alone"
             ) from error
     return name
+
+
+def _keep_stdout() -> None:
+    """Leaves stdout to what Python prints: the C++ that connects CPUs writes lines to it too."""
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
 
 def _check(coordinator, processes, process):
@@ -152,6 +160,16 @@ def _reason(coordinator, process) -> str:
     except OSError as error:
         return f"process 0 does not answer there ({error}){hint}"
     return f"process 0 answers, but not all of the others came; start the missing ones{hint}"
+
+
+def leave(code: int, message: str = "") -> None:
+    """Ends this process at once, with a message, if it is one of several; else does nothing.
+
+    For what went wrong here only: an orderly end would wait for the others, which wait for this.
+    """
+    if jax.distributed.is_initialized():
+        print(message, end="", file=sys.stderr, flush=True)
+        os._exit(code)
 
 
 def is_first() -> bool:
