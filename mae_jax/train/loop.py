@@ -246,7 +246,7 @@ class _Run:
                     f"step {step}: a parameter is no longer finite; the checkpoints in "
                     f"{self.folder} are from before"
                 )
-            position = {"step": step, "data": self.fingerprint}
+            position = {"step": step, "steps": task.steps, "data": self.fingerprint}
             checkpoint.save(self.manager, self.state, position, self.resolved)
 
     def _summary(self) -> dict[str, Any]:
