@@ -4,12 +4,11 @@ A pickle names functions to call. Here a name is looked up in a short list, and 
 ours and only notes what it was given; any other name is an error.
 """
 
-import argparse
 import collections
 import dataclasses
 import io
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,46 +79,55 @@ def _numpy_dtype(name: str) -> np.dtype:
     return np.dtype(name)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _StorageType:
-    dtype: str  # frozen: a pickle may try to set attributes of what it names
-
-
-def _tensor(storage, offset, shape, stride, *_):
-    return Tensor(storage, offset, tuple(shape), tuple(stride))
-
-
-def _parameter(tensor, *_):
-    return tensor
+class _StorageType(NamedTuple):
+    dtype: str
 
 
 class Namespace:
     """What was an argparse.Namespace: attributes and nothing else."""
 
 
-# All that a checkpoint of weights, an optimizer and a Namespace names.
-_KNOWN = {
-    "collections.OrderedDict": collections.OrderedDict,
-    "collections.defaultdict": lambda *_: {},
-    "builtins.dict": lambda *_: {},
-    "builtins.set": lambda items=(): list(items),
-    "__builtin__.set": lambda items=(): list(items),
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch.Size": lambda sides=(): tuple(sides),
-    "torch.device": lambda *names: ":".join(map(str, names)),
-    "argparse.Namespace": Namespace,
-    "_codecs.encode": lambda text, coding: text.encode("latin1"),
-    "numpy.dtype": lambda name, *_: name,
-    "numpy.core.multiarray.scalar": lambda dtype, data: (dtype, data),
-    "numpy._core.multiarray.scalar": lambda dtype, data: (dtype, data),
-} | {f"torch.{name}": _StorageType(dtype) for name, dtype in _DTYPES.items()}
+def _known() -> dict[str, Any]:
+    """All that a checkpoint of weights, an optimizer and a Namespace names.
+
+    Made anew for every file: a pickle may set attributes of what it names.
+    """
+
+    def tensor(storage, offset, shape, stride, *_):
+        return Tensor(storage, offset, tuple(shape), tuple(stride))
+
+    def scalar(dtype, data):
+        return dtype, data
+
+    class InertNamespace(Namespace):
+        pass
+
+    return {
+        "collections.OrderedDict": collections.OrderedDict,
+        "collections.defaultdict": lambda *_: {},
+        "builtins.dict": lambda *_: {},
+        "builtins.set": lambda items=(): list(items),
+        "__builtin__.set": lambda items=(): list(items),
+        "torch._utils._rebuild_tensor_v2": tensor,
+        "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+        "torch.Size": lambda sides=(): tuple(sides),
+        "torch.device": lambda *names: ":".join(map(str, names)),
+        "argparse.Namespace": InertNamespace,
+        "_codecs.encode": lambda text, coding: text.encode("latin1"),
+        "numpy.dtype": lambda name, *_: name,
+        "numpy.core.multiarray.scalar": scalar,
+        "numpy._core.multiarray.scalar": scalar,
+    } | {f"torch.{name}": _StorageType(dtype) for name, dtype in _DTYPES.items()}
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data))
+        self._known = _known()
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _KNOWN[f"{module}.{name}"]
+            return self._known[f"{module}.{name}"]
         except KeyError:
             raise UsageError(
                 f"its pickle asks for {module}.{name}, which is not run; only weights, numbers, "
@@ -142,7 +150,7 @@ def read(data: bytes) -> Any:
       UsageError: it asks for anything else, or is no whole pickle.
     """
     try:
-        return _Reader(io.BytesIO(data), encoding="utf-8").load()
+        return _Reader(data).load()
     except UsageError:
         raise
     except Exception as error:  # a broken pickle can fail in any of the ways an object can
@@ -200,6 +208,6 @@ def _write(value, put, storages):
 
 def as_dictionary(namespace: Any) -> dict[str, Any]:
     """The attributes of a Namespace, or an empty dictionary for anything else."""
-    if isinstance(namespace, Namespace | argparse.Namespace):
+    if isinstance(namespace, Namespace):
         return dict(vars(namespace))
     return namespace if isinstance(namespace, dict) else {}

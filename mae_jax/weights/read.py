@@ -85,7 +85,7 @@ def _file(path):
         raise UsageError(f"{str(path)!r} is no weight file; {_KNOWN}")
     said = _arguments(pickles.as_dictionary(metadata.get("args")))
     text = metadata.get(formats.METADATA)
-    if isinstance(text, str):
+    if isinstance(text, str) and text:
         said |= json.loads(text)
     if any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         tensors = huggingface.to_published(tensors, repr(str(path)))

@@ -2,12 +2,11 @@
 
 import jax
 import numpy as np
-import pytest
 from flax import nnx
 
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
-from mae_jax.weights import keymap, model
+from mae_jax.weights import keymap
 from mae_jax.weights.described import describe
 
 ODD = dict(
@@ -45,16 +44,7 @@ def random_weights(kind="full", classes=7, pool="mean", seed=0, **arguments):
     return weights if kind != "encoder" else weights.encoder()
 
 
-@pytest.fixture(scope="session")
-def make_weights():
-    return random_weights
-
-
 def same(a, b):
     """Whether two sets of tensors are the same to the last bit."""
     assert a.keys() == b.keys()
     return all(a[k].dtype == b[k].dtype and a[k].tobytes() == b[k].tobytes() for k in a)
-
-
-def tensors_of(module):
-    return model.tensors(module)
