@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ def prepare(config, devices: int) -> Task:
     """
     config_lib.validate(config)
     config_lib.check_batch(config.data.batch_size, devices, config.train.accumulate)
-    if config.init_from is not None:
-        workdir.read_config(config.init_from)
+    if config.init_from is not None and not Path(config.init_from).exists():
+        raise UsageError(f"init_from {config.init_from!r} does not exist")
     train, held_out = _open_data(config)
     steps_per_epoch = len(train) / config.data.batch_size
     steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
@@ -70,13 +70,24 @@ def prepare(config, devices: int) -> Task:
     return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch)
 
 
-def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def _read_work_folder(config) -> dict[str, Any]:
+    return checkpoint.read_model(config.init_from)
+
+
+def run(
+    config,
+    folder: str | Path,
+    *,
+    quiet: bool = False,
+    read_weights: Callable[[Any], dict[str, Any]] = _read_work_folder,
+) -> dict[str, Any]:
     """Trains what a config says in a work folder, resuming if it was begun.
 
     Args:
       config: see `mae_jax.config`.
       folder: the work folder.
       quiet: leave out the parameter table and the progress lines.
+      read_weights: from a config, the `params` and `tables` of what `init_from` names.
 
     Returns:
       The last measures, and where panel, metrics and checkpoint lie.
@@ -90,15 +101,17 @@ def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     task = prepare(config, mesh.devices.size)
     resolved = config.to_dict()
     with workdir.claim(folder, resolved) as path, _stop_signal() as stop:
-        return _Run(task, path, resolved, mesh, stop, quiet).train()
+        return _Run(task, path, resolved, mesh, stop, quiet, read_weights).train()
 
 
 class _Run:
     """One process's part in a run: everything between claiming the folder and letting it go."""
 
-    def __init__(self, task: Task, folder: Path, resolved, mesh: Mesh, stop, quiet: bool):
+    def __init__(
+        self, task: Task, folder: Path, resolved, mesh: Mesh, stop, quiet: bool, read_weights
+    ):
         self.task, self.folder, self.resolved, self.mesh = task, folder, resolved, mesh
-        self.stop, self.quiet = stop, quiet
+        self.stop, self.quiet, self.read_weights = stop, quiet, read_weights
         config = task.config
         self.watch = Watch(task.objective, task.train, task.held_out, config, mesh)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
@@ -177,7 +190,7 @@ class _Run:
             self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
             return resumed, int(resumed.step)
         if config.init_from is not None:
-            source = checkpoint.read_model(config.init_from)
+            source = self.read_weights(config)
             try:
                 fresh = state.with_encoder(fresh, source)
             except ValueError as error:

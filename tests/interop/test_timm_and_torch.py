@@ -42,9 +42,8 @@ def test_encoder(tmp_path, arguments):
     ours = mae_jax.load_encoder(tmp_path / "out")
     close(theirs.forward_features(pixels), ours.encoder(jnp.asarray(images)))
     config = timm.data.resolve_model_data_config(theirs)
-    assert (
-        config["mean"] == weights.mean and config["input_size"][1:] == theirs.patch_embed.img_size
-    )
+    assert tuple(config["mean"]) == tuple(weights.mean)
+    assert tuple(config["input_size"][1:]) == theirs.patch_embed.img_size
 
 
 @pytest.mark.parametrize("pool", ["mean", "token"])
