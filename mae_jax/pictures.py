@@ -69,8 +69,7 @@ def reconstruct(
             "reconstructed": shown,
             "original": originals,
         },
-        across=1,
-        side=160,
+        side=128,
     )
     sheet.save(path)
     return {"out": str(path), "images": len(pixels), "measures": {"loss": float(output.loss)}}

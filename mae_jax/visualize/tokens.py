@@ -68,8 +68,8 @@ def sheet(
                 _pixels(heat(head_N).reshape(*grid, 3), (h, w)) for head_N in attention_BHN[index]
             ]
         rows.append(row)
-    columns = min(len(titles), max(2, 1200 // (w + _GAP)))
-    lines = -(-len(titles) // columns)  # of one image
+    lines = -(-len(titles) // max(2, 1200 // (w + _GAP)))  # of one image
+    columns = -(-len(titles) // lines)
     step = h + _TITLE + _GAP
     page = Image.new("RGB", (columns * (w + _GAP) + _GAP, len(rows) * lines * step + _GAP), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
