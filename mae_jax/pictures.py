@@ -69,7 +69,7 @@ def reconstruct(
             "reconstructed": shown,
             "original": originals,
         },
-        side=128,
+        side=160,
     )
     sheet.save(path)
     return {"out": str(path), "images": len(pixels), "measures": {"loss": float(output.loss)}}

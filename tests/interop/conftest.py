@@ -1,6 +1,7 @@
 """Tests against torch, transformers, timm and onnxruntime: `make test-interop`, in its own venv."""
 
 import importlib.util
+import sys
 
 import pytest
 
@@ -14,11 +15,11 @@ def _import_torchvision():
     Beside a torch without, its operators lack, and it fails to describe two of them. Nothing here
     uses them: it is enough that they are declared.
     """
+    import torch
+
     try:
         import torchvision
     except RuntimeError:
-        import sys
-
         for name in [name for name in sys.modules if name.startswith("torchvision")]:
             del sys.modules[name]
         library = torch.library.Library("torchvision", "DEF")
