@@ -10,6 +10,7 @@ TENSORFLOW = [
     "tensorboard>=2.19,<2.22",
 ]
 DIGITS = ["scikit-learn>=1.5,<2"]
+ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13,<2"]
 TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
 
 setup(
@@ -35,13 +36,19 @@ setup(
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
         "pillow>=12,<14",
+        "safetensors>=0.5,<1",
         "tensorflow-datasets>=4.9.9,<5",
     ],
     extras_require={
         "tensorflow": TENSORFLOW,  # to prepare tfds data sets and to write TensorBoard files
         "digits": DIGITS,  # the embedded data set, and regression on pixels to compare with
+        # Also needs `pip install --no-deps jax2onnx`, which asks for an older orbax-checkpoint than
+        # ours, for its examples alone; what it does need is here.
+        "onnx": ONNX,
+        "parquet": ["pyarrow>=20"],
         "demo": TENSORFLOW + DIGITS,
         "test": TENSORFLOW + DIGITS + TEST,
+        "interop": DIGITS + TEST + ONNX,
         "lint": ["ruff>=0.9,<1"],
     },
     entry_points={"console_scripts": ["mae-jax=mae_jax.cli:main"]},

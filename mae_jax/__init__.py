@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "MaskedAutoencoder": "mae_jax.models.mae",
     "VisionTransformer": "mae_jax.models.vit",
+    "load": "mae_jax.weights.load",
+    "load_encoder": "mae_jax.weights.load",
 }
 
 __all__ = list(_HOMES)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from mae_jax import __version__, config, errors
+from mae_jax import __version__, config, errors, source_flags
 
-_USAGE = """mae-jax: pre-train masked autoencoders and use their encoders.
+_USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
 
   mae-jax pretrain --config=configs/digits.py --workdir=runs/digits
       train a masked autoencoder; the same command again resumes
@@ -18,6 +18,21 @@ _USAGE = """mae-jax: pre-train masked autoencoders and use their encoders.
           --workdir=runs/digits-finetune [--draws=5] [--baselines]
       train a classifier on a pre-trained encoder; with --draws on several draws of few
       labels, with --baselines beside a network from scratch and regression on pixels
+  mae-jax export SOURCE --format=huggingface|timm|pth|npz|safetensors|onnx --out=FOLDER \\
+          [--part=encoder|full] [--license=NAME] [--force]
+      write weights for another library, with a card and hashes, and read them back
+  mae-jax embed SOURCE --images=FOLDER|--config=FILE --out=features.npz|.parquet \\
+          [--output=mean|token|patches]
+      features of every image, with names and labels; the same command again goes on
+  mae-jax reconstruct SOURCE --images=FOLDER|FILE --out=panel.png \\
+          [--mask_ratio=R] [--seed=N] [--sampling=random|block|grid]
+      draw what the model makes of hidden patches
+  mae-jax features SOURCE --images=FOLDER|FILE --out=features.png
+      draw patch tokens as colours, and where the class token looks
+
+SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers', timm's
+or mae-jax export's; --config.init_from takes the same. With it go
+{source_flags.HELP}
 
 Every verb takes
   --config=FILE           a Python file with get_config(), as in configs/
@@ -38,27 +53,91 @@ checkpoint, 5 diverged, 42 told to stop and saved, 43 another process is missing
 def pretrain(args: flags.FlagValues) -> dict:
     """Trains a masked autoencoder."""
     from mae_jax.train import loop
+    from mae_jax.weights import start
 
     _expect_objective(args.config, "reconstruct")
-    return loop.run(args.config, args.workdir)
+    return loop.run(args.config, args.workdir, read_weights=start.read_encoder)
 
 
 def finetune(args: flags.FlagValues) -> dict:
     """Trains a classifier, from a pre-trained encoder where init_from names one."""
     from mae_jax import few_labels
-    from mae_jax.train import loop, workdir
+    from mae_jax.train import loop
+    from mae_jax.weights import start
 
     _expect_objective(args.config, "classify")
     if args.config.init_from is not None:
-        config.adopt_architecture(args.config, workdir.read_config(args.config.init_from))
+        config.adopt_architecture(args.config, start.architecture(args.config))
     if args.draws == 1 and not args.baselines:
-        return loop.run(args.config, args.workdir)
+        return loop.run(args.config, args.workdir, read_weights=start.read_encoder)
     return few_labels.compare(args.config, args.workdir, draws=args.draws, baselines=args.baselines)
+
+
+def export(args: flags.FlagValues) -> dict:
+    """Writes weights for another library."""
+    from mae_jax.weights import export as exporter
+
+    part = args.part or ("encoder" if args.format in ("timm", "onnx") else "full")
+    weights = source_flags.read(args, args.source, "encoder" if part == "encoder" else "full")
+    return exporter.export(
+        weights, args.out, format=args.format, part=part, force=args.force, license=args.license
+    )
+
+
+def embed(args: flags.FlagValues) -> dict:
+    """Writes the features of many images."""
+    from mae_jax import embed as embedder
+    from mae_jax.data import sources
+    from mae_jax.weights import load
+
+    if (args.images is None) == (args.config is None):
+        raise errors.UsageError("exactly one of --images and --config must be given")
+    encoder = load.PretrainedEncoder(source_flags.read(args, args.source, "encoder"))
+    if args.images is not None:
+        return embedder.embed(encoder, sources.open_images(args.images), args.out,
+                              output=args.output)  # fmt: skip
+    data = args.config.data
+    records = sources.open_source(data, data.split)
+    return embedder.embed(encoder, records, args.out, output=args.output, eval_crop=data.eval_crop)
+
+
+def reconstruct(args: flags.FlagValues) -> dict:
+    """Draws reconstructions."""
+    from mae_jax import pictures
+
+    return pictures.reconstruct(
+        source_flags.read(args, args.source),
+        args.images,
+        args.out,
+        mask_ratio=args.mask_ratio,
+        seed=args.seed,
+        sampling=args.sampling,
+    )
+
+
+def features(args: flags.FlagValues) -> dict:
+    """Draws what the encoder sees."""
+    from mae_jax import pictures
+
+    return pictures.features(source_flags.read(args, args.source, "encoder"), args.images, args.out)
 
 
 VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "pretrain": pretrain,
     "finetune": finetune,
+    "export": export,
+    "embed": embed,
+    "reconstruct": reconstruct,
+    "features": features,
+}
+# What each verb cannot do without; `source` is not a flag but stands by itself.
+_NEEDED = {
+    "pretrain": ("config", "workdir"),
+    "finetune": ("config", "workdir"),
+    "export": ("source", "format", "out"),
+    "embed": ("source", "out"),
+    "reconstruct": ("source", "images", "out"),
+    "features": ("source", "images", "out"),
 }
 
 
@@ -111,15 +190,18 @@ def _run(argv: list[str]) -> int:
         return 0
     args = _parse(verb, [argv[0], *argv[2:]])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in `metrics.say`
-    from mae_jax import hosts  # not above: it brings jax
+    if "workdir" in _NEEDED[verb]:  # a run: perhaps of several processes
+        from mae_jax import hosts  # not above: it brings jax
 
-    cluster = hosts.initialise(
-        args.coordinator, args.num_processes, args.process_id, args.init_timeout
-    )
-    print(hosts.describe(cluster), file=sys.stderr, flush=True)
-    result = VERBS[verb](args)
-    if not hosts.is_first():
-        return 0
+        cluster = hosts.initialise(
+            args.coordinator, args.num_processes, args.process_id, args.init_timeout
+        )
+        print(hosts.describe(cluster), file=sys.stderr, flush=True)
+        result = VERBS[verb](args)
+        if not hosts.is_first():
+            return 0
+    else:
+        result = VERBS[verb](args)
     if args.json:
         print(json.dumps(result))
     else:
@@ -137,16 +219,9 @@ def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
             raise config.unknown_key(name.removeprefix("config."))
     args = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "config file", flag_values=args, sys_argv=argv)
-    flags.DEFINE_string("workdir", None, "work folder", flag_values=args)
     flags.DEFINE_bool("json", False, "print JSON", flag_values=args)
     flags.DEFINE_bool("debug", False, "show tracebacks", flag_values=args)
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0", flag_values=args)
-    flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)
-    flags.DEFINE_integer("process_id", None, "which of them this is", flag_values=args)
-    flags.DEFINE_integer("init_timeout", 300, "seconds to wait for them", flag_values=args)
-    if verb == "finetune":
-        flags.DEFINE_integer("draws", 1, "draws of the labels", flag_values=args)
-        flags.DEFINE_bool("baselines", False, "compare", flag_values=args)
+    _define(verb, args)
     try:
         rest = args(argv)
         chosen = args.config
@@ -159,12 +234,47 @@ def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
         raise errors.UsageError(f"--config cannot be read: {reason}") from error
     except Exception as error:  # whatever the Python in a config file may raise
         raise _config_error(error) from error
+    if "source" in _NEEDED[verb] and len(rest) > 1:
+        args.source = rest.pop(1)
     if len(rest) > 1:
         raise errors.UsageError(f"{rest[1]!r} is not a flag; flags look like --workdir=FOLDER")
-    for name, value in (("config", chosen), ("workdir", args.workdir)):
-        if value is None:
-            raise errors.UsageError(f"--{name} is missing; it is needed by mae-jax {verb}")
+    for name in _NEEDED[verb]:
+        if args[name].value is None:
+            title = "SOURCE" if name == "source" else f"--{name}"
+            raise errors.UsageError(f"{title} is missing; it is needed by mae-jax {verb}")
     return args
+
+
+def _define(verb: str, args: flags.FlagValues) -> None:
+    def text(name, default=None):
+        flags.DEFINE_string(name, default, name, flag_values=args)
+
+    if "workdir" in _NEEDED[verb]:
+        text("workdir")
+        flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0", flag_values=args)
+        flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)
+        flags.DEFINE_integer("process_id", None, "which of them this is", flag_values=args)
+        flags.DEFINE_integer("init_timeout", 300, "seconds to wait for them", flag_values=args)
+    else:
+        text("source")
+        text("out")
+        source_flags.define(args)
+    if verb == "finetune":
+        flags.DEFINE_integer("draws", 1, "draws of the labels", flag_values=args)
+        flags.DEFINE_bool("baselines", False, "compare", flag_values=args)
+    if verb == "export":
+        text("format")
+        text("part")
+        text("license")
+        flags.DEFINE_bool("force", False, "take untrained weights", flag_values=args)
+    if verb in ("embed", "reconstruct", "features"):
+        text("images")
+    if verb == "embed":
+        text("output", "mean")
+    if verb == "reconstruct":
+        flags.DEFINE_float("mask_ratio", None, "share that is hidden", flag_values=args)
+        flags.DEFINE_integer("seed", 0, "draws the masks", flag_values=args)
+        text("sampling")
 
 
 def _config_error(error: Exception) -> errors.UsageError:
@@ -189,6 +299,8 @@ def _readable(result: dict) -> str:
             from mae_jax import few_labels
 
             lines.append("accuracy on held-out images\n" + few_labels.table(value))
+        elif name == "sha256":
+            lines += [f"sha256       {digest}  {file}" for file, digest in value.items()]
         elif isinstance(value, dict):
             lines += [f"{key.replace('_', ' '):12s} {number:.4f}" for key, number in value.items()]
         elif value is not None:

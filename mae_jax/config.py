@@ -72,7 +72,11 @@ SCHEMA: dict[str, Any] = {
     "seed": Key(
         0, "decides data order, augmentation, masks and initial parameters", **_within(0, 2**32 - 1)
     ),
-    "init_from": Key(None, "work folder whose encoder to start from", kind=str),
+    "init_from": Key(
+        None,
+        "whose encoder to start from: a work folder, or any SOURCE of `mae-jax --help`",
+        kind=str,
+    ),
     "model": {
         "size": Key(
             "base",

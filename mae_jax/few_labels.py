@@ -11,6 +11,7 @@ import numpy as np
 from mae_jax.data import loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.train import loop, metrics
+from mae_jax.weights import start
 
 
 def compare(config, folder: str | Path, *, draws: int, baselines: bool) -> dict[str, Any]:
@@ -49,7 +50,12 @@ def compare(config, folder: str | Path, *, draws: int, baselines: bool) -> dict[
         one.data.label_draw = draw
         for method, source in methods.items():
             one.init_from = source
-            summary = loop.run(one, Path(folder) / f"{method}-{draw}", quiet=True)
+            summary = loop.run(
+                one,
+                Path(folder) / f"{method}-{draw}",
+                quiet=True,
+                read_weights=start.read_encoder,
+            )
             accuracies.setdefault(method, []).append(summary["measures"]["eval_accuracy"])
         if baselines:
             accuracies.setdefault("pixels", []).append(_logistic_regression(one))

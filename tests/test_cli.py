@@ -40,7 +40,7 @@ def test_help(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "verb 'trian' is unknown; known are pretrain, finetune"),
+        (["trian"], "verb 'trian' is unknown; known are pretrain, finetune, export"),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
         (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
@@ -68,7 +68,7 @@ def test_commands_that_are_wrong(capsys, arguments, message):
         ("--config.data.split=validation", "split 'validation' is unknown; known are test, train"),
         ("--config.data.eval_split=all[", "split 'all\\[' is unknown"),
         ("--config.train.epochs=-1", "train.epochs is -1.0; it must be a number above 0"),
-        ("--config.init_from=nowhere", "'nowhere' is not the work folder of a run"),
+        ("--config.init_from=nowhere", "init_from 'nowhere' does not exist"),
         ("--nonsense", "nonsense"),
         ("stray", "'stray' is not a flag"),
     ],

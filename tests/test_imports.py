@@ -14,7 +14,8 @@ LAYERS = [
     {"config", "data", "hosts", "parallel"},
     {"evaluate", "visualize"},
     {"train"},
-    {"few_labels"},
+    {"weights"},
+    {"few_labels", "embed", "source_flags", "pictures"},
     {"cli"},
 ]
 
@@ -54,7 +55,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_package_is_light_until_used():
     modules = loaded_by("import mae_jax")
-    assert not modules & {"jax", "tensorflow", "tensorflow_datasets"}
+    assert not modules & {"jax", "tensorflow", "tensorflow_datasets", "torch"}
 
 
 def test_models_and_steps_need_neither_tensorflow_nor_tfds():

@@ -133,6 +133,28 @@ class FolderSource:
         return {"kind": "folder", "records": len(self), "sha256": digest.hexdigest()}
 
 
+class FileSource:
+    """One image file, without a label."""
+
+    classes: Sequence[str] = ()
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Record:
+        return Record(self._path.read_bytes(), NO_LABEL, self._path.name)
+
+    def labels(self) -> np.ndarray:
+        return np.array([NO_LABEL], np.int32)
+
+    def fingerprint(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return {"kind": "file", "records": 1, "sha256": digest}
+
+
 class TfdsSource:
     """A tfds data set, prepared on first use, read through `tfds.data_source`.
 
@@ -227,6 +249,17 @@ def open_source(data, split: str, classes: Sequence[str] = ()) -> Source:
     if data.folder is not None:
         return FolderSource(data.folder, split, classes)
     return TfdsSource(data.name, split, data.dir)
+
+
+def open_images(path: str | Path) -> Source:
+    """The images below a folder, or the one a file holds.
+
+    Raises:
+      UsageError: there is no such file or folder, or no image in it.
+    """
+    if Path(path).is_file():
+        return FileSource(path)
+    return FolderSource(str(path), "all")
 
 
 def few_labels(source: Source, per_class: int, draw: int) -> Subset:

@@ -92,6 +92,30 @@ class Encoder(nnx.Module):
         Returns:
           (B, [1 +] K, D): the class token first where there is one, then the patches.
         """
+        x_BND = self.embed(images, keep_BK=keep_BK, mask_BN=mask_BN)
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
+        return x_BND if self.norm is None else self.norm(x_BND)
+
+    def attention(self, images: jax.Array) -> jax.Array:
+        """How every token of the last block looks at every other, (B, H, T, T) float32.
+
+        Args:
+          images: (B, *spatial, C) standardised; T is 1 + N with a class token, which comes first.
+        """
+        x_BND = self.embed(images)
+        for block in self.blocks[:-1]:
+            x_BND = block(x_BND)
+        last = self.blocks[-1]
+        return last.attn.weights(last.norm1(x_BND))
+
+    def embed(
+        self,
+        images: jax.Array,
+        *,
+        keep_BK: jax.Array | None = None,
+        mask_BN: jax.Array | None = None,
+    ) -> jax.Array:
+        """What the first block reads, (B, [1 +] K, D); arguments as in a call."""
         patches_BNP = patches.patchify(images, self.patch_size)
         tokens = 0 if self.cls_token is None else 1
         pos_embed = self.pos_embed[...].astype(self.dtype)
@@ -109,5 +133,4 @@ class Encoder(nnx.Module):
             cls = self.cls_token[...].astype(self.dtype) + pos_embed[:, :1]
             cls = jnp.broadcast_to(cls, (x_BND.shape[0], 1, cls.shape[-1]))
             x_BND = jnp.concatenate([cls, x_BND], axis=1)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
-        return x_BND if self.norm is None else self.norm(x_BND)
+        return x_BND

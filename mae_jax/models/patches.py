@@ -80,3 +80,45 @@ def sincos_positions(grid: Sequence[int], width: int) -> np.ndarray:
         angles = position.reshape(-1, 1) * frequencies[None, :]
         waves += [np.sin(angles), np.cos(angles)]
     return np.concatenate(waves, axis=1).astype(np.float32)
+
+
+def resize_positions(table: np.ndarray, grid: Sequence[int], new_grid: Sequence[int]) -> np.ndarray:
+    """A position table for another grid of patches, by bicubic interpolation along every axis.
+
+    Without antialiasing, edges repeated, pixel centres aligned and a cubic of a = -0.75: what
+    PyTorch's `interpolate(mode="bicubic")` does, and so the reference and transformers. timm
+    antialiases when it makes a table smaller.
+
+    Args:
+      table: (1, [1 +] N, D), N patches of `grid` in raster order; a class token's row stays.
+
+    Raises:
+      ValueError: the table has not as many rows as the grid has patches.
+    """
+    tokens = table.shape[1] - count(grid)
+    if tokens not in (0, 1):
+        raise ValueError(f"a table of {table.shape[1]} rows is not one of the grid {tuple(grid)}")
+    if tuple(grid) == tuple(new_grid):
+        return table
+    x = table[0, tokens:].reshape(*grid, -1).astype(np.float64)
+    for axis, (old, new) in enumerate(zip(grid, new_grid, strict=True)):
+        x = np.moveaxis(np.tensordot(_bicubic(old, new), x, (1, axis)), 0, axis)
+    rows = x.reshape(1, count(new_grid), -1).astype(table.dtype)
+    return np.concatenate([table[:, :tokens], rows], axis=1)
+
+
+def _bicubic(old: int, new: int) -> np.ndarray:
+    """(new, old): the weights of the old points in every new one."""
+    a, weights = -0.75, np.zeros((new, old))
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(centres).astype(int)
+    for offset in (-1, 0, 1, 2):
+        t = np.abs(centres - first - offset)
+        near = ((a + 2) * t - (a + 3)) * t * t + 1
+        far = a * (((t - 5) * t + 8) * t - 4)
+        np.add.at(
+            weights,
+            (np.arange(new), np.clip(first + offset, 0, old - 1)),
+            np.where(t <= 1, near, far),
+        )
+    return weights

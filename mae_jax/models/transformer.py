@@ -41,15 +41,25 @@ class Attention(nnx.Module):
         self.proj = linear(width, width, dtype, rngs)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
+        q, k, v = self._project(x_BND)
+        mixed = products.mix(_weigh(q, k).astype(x_BND.dtype), v)
+        return self.proj(jnp.moveaxis(mixed, 1, 2).reshape(x_BND.shape))
+
+    def weights(self, x_BND: jax.Array) -> jax.Array:
+        """(B, H, N, N) float32: how much every token, by row, takes from every other."""
+        q, k, _ = self._project(x_BND)
+        return _weigh(q, k)
+
+    def _project(self, x_BND):
         batch, tokens, width = x_BND.shape
-        per_head = width // self.heads
-        qkv = self.qkv(x_BND).reshape(batch, tokens, self.heads, 3, per_head)
+        qkv = self.qkv(x_BND).reshape(batch, tokens, self.heads, 3, width // self.heads)
         # Heads before tokens: XLA's CPU matmul is several times faster on this layout.
-        q, k, v = jnp.moveaxis(qkv, (3, 2), (0, 2))
-        scores = products.scores(q * per_head**-0.5, k)
-        weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(x_BND.dtype)
-        mixed = products.mix(weights, v)
-        return self.proj(jnp.moveaxis(mixed, 1, 2).reshape(batch, tokens, width))
+        return jnp.moveaxis(qkv, (3, 2), (0, 2))
+
+
+def _weigh(q_BHNd: jax.Array, k_BHNd: jax.Array) -> jax.Array:
+    scores = products.scores(q_BHNd * q_BHNd.shape[-1] ** -0.5, k_BHNd)
+    return jax.nn.softmax(scores.astype(jnp.float32))
 
 
 def gelu(x: jax.Array) -> jax.Array:

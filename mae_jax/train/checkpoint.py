@@ -85,29 +85,42 @@ def restore(
     return state, restored.position
 
 
-def read_model(workdir: str) -> dict[str, Any]:
-    """The latest `params` and `tables` of a work folder, as numpy arrays, and its `step`.
+def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
+    """`params` and `tables` of a work folder's checkpoint, as numpy arrays.
+
+    Args:
+      workdir: the work folder.
+      step: which; the latest by default.
+
+    Returns:
+      Those two, its `step`, and its data `position`.
 
     Raises:
-      UsageError: it is no work folder, or has no checkpoint yet.
+      UsageError: it is no work folder, or has no such checkpoint.
     """
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
         raise UsageError(f"{workdir!r} is not the work folder of a run: it has no checkpoints/")
     with _manager(folder, read_only=True) as manager:
-        step = manager.latest_step()
-        if step is None:
+        steps = sorted(manager.all_steps())
+        if not steps:
             raise UsageError(f"{workdir!r} has no finished checkpoint")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise UsageError(f"{workdir!r} has no checkpoint of step {step}; it has {steps}")
         shapes = manager.item_metadata(step)["model"]
         one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         template = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes
         )
         restored = manager.restore(
-            step, args=ocp.args.Composite(model=ocp.args.StandardRestore(template))
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(template), position=ocp.args.JsonRestore()
+            ),
         )
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
-    return model | {"step": step}
+    return model | {"step": step, "position": restored.position}
 
 
 def _whole_number_keys(tree):

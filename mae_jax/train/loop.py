@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
       UsageError: anything in the config that cannot work.
     """
     config_lib.validate(config)
-    if config.init_from is not None:
-        workdir.read_config(config.init_from)
+    if config.init_from is not None and not Path(config.init_from).exists():
+        raise UsageError(f"init_from {config.init_from!r} does not exist")
     train, held_out = _open_data(config)
     steps_per_epoch = len(train) / config.data.batch_size
     steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
@@ -89,13 +89,24 @@ def _split(config, objective, recipe, devices, memory):
     return split
 
 
-def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def _read_work_folder(config) -> dict[str, Any]:
+    return checkpoint.read_model(config.init_from)
+
+
+def run(
+    config,
+    folder: str | Path,
+    *,
+    quiet: bool = False,
+    read_weights: Callable[[Any], dict[str, Any]] = _read_work_folder,
+) -> dict[str, Any]:
     """Trains what a config says in a work folder, resuming if it was begun.
 
     Args:
       config: see `mae_jax.config`.
       folder: the work folder.
       quiet: leave out the parameter table and the progress lines.
+      read_weights: from a config, the `params` and `tables` of what `init_from` names.
 
     All processes of a run call this with the same arguments, and share the folder.
 
@@ -121,18 +132,27 @@ def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
         layout = Layout.of(task.split)
         if hosts.is_first() and not quiet:
             metrics.say(f"mesh: {task.split}")
-        return _Run(task, path, resolved, fingerprint, layout, stop, quiet).train()
+        return _Run(task, path, resolved, fingerprint, layout, stop, quiet, read_weights).train()
 
 
 class _Run:
     """One process's part in a run: everything between claiming the folder and letting it go."""
 
     def __init__(
-        self, task: Task, folder: Path, resolved, fingerprint, layout: Layout, stop, quiet: bool
+        self,
+        task: Task,
+        folder: Path,
+        resolved,
+        fingerprint,
+        layout: Layout,
+        stop,
+        quiet: bool,
+        read_weights,
     ):
         self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
         self.fingerprint, self.quiet = fingerprint, quiet or not hosts.is_first()
+        self.read_weights = read_weights
         config = task.config
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
@@ -221,7 +241,7 @@ class _Run:
             return resumed, int(resumed.step)
         fresh = state.create(task.objective, task.recipe, config.seed, self.layout)
         if config.init_from is not None:
-            source = checkpoint.read_model(config.init_from)
+            source = self.read_weights(config)
             try:
                 fresh = state.with_encoder(fresh, source)
             except ValueError as error:
@@ -294,7 +314,7 @@ class _Run:
                     f"step {step}: a parameter is no longer finite; the checkpoints in "
                     f"{self.folder} are from before"
                 )
-            position = {"step": step, "data": self.fingerprint}
+            position = {"step": step, "steps": task.steps, "data": self.fingerprint}
             checkpoint.save(self.manager, self.state, position, self.resolved)
 
     def _summary(self) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""The model card: a README.md with front matter, for whoever gets the files."""
+
+import json
+from typing import Any
+
+from mae_jax import __version__
+from mae_jax.weights.described import Weights
+
+_LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx"}
+
+
+def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
+    """The card of weights written in a format, whose files have these hashes."""
+    origin = weights.origin
+    what = {
+        "encoder": "ViT encoder pre-trained as a masked autoencoder",
+        "full": "Masked autoencoder: encoder and decoder",
+        "classifier": "ViT classifier on an encoder",
+    }[weights.kind]
+    front = [
+        "---",
+        f"license: {origin.get('license') or 'unknown'}",
+        f"library_name: {_LIBRARY.get(format, 'mae_jax')}",
+        "pipeline_tag: "
+        + ("image-classification" if weights.kind == "classifier" else "image-feature-extraction"),
+        "tags: [mae, masked-autoencoder, vit]",
+        "---",
+    ]
+    d = weights.dimensions
+    lines = [
+        f"# {what}",
+        "",
+        f"Written by mae_jax {__version__} as `{format}`. {_left_out(weights)}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| images | {' x '.join(map(str, d.image_size))} pixels, {d.channels} channels |",
+        f"| patches | {' x '.join(map(str, d.patch_size))} pixels |",
+        f"| encoder | {d.depth} blocks, {d.width} wide, {d.heads} heads |",
+    ]
+    if weights.kind == "full":
+        lines += [
+            f"| decoder | {d.decoder_depth} blocks, {d.decoder_width} wide, "
+            f"{d.decoder_heads} heads |",
+            f"| target | {'normalised' if weights.norm_pix else 'raw'} pixels, "
+            f"{weights.mask_ratio:.0%} of the patches hidden |",
+        ]
+    lines += [
+        f"| mean, deviation | {_numbers(weights.mean)}; {_numbers(weights.std)} "
+        "(of pixels in 0 to 1) |",
+        f"| parameters | {sum(t.size for t in weights.tensors.values()):,} "
+        f"in {len(weights.tensors)} tensors |",
+        "",
+        "## Where it comes from",
+        "",
+        *_origin(origin),
+        "",
+        "## Files",
+        "",
+        "| file | sha256 |",
+        "|---|---|",
+        *(f"| {name} | `{value}` |" for name, value in sums.items()),
+    ]
+    if "config" in origin:
+        lines += ["", "## Config", "", "```json", json.dumps(origin["config"], indent=1), "```"]
+    return "\n".join(front + lines) + "\n"
+
+
+def _left_out(weights: Weights) -> str:
+    if weights.kind == "encoder":
+        return "It holds the encoder; decoder and head, if there were any, are left out."
+    return "It holds everything the source did."
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _origin(origin: dict[str, Any]) -> list[str]:
+    rows = [
+        ("source", origin.get("source")),
+        ("license of the source weights", origin.get("license") or "not stated"),
+        ("step", _step(origin)),
+        ("data", json.dumps(origin["data"]) if origin.get("data") else None),
+    ]
+    rows += [(f"sha256 of {name}", value) for name, value in origin.get("sha256", {}).items()]
+    rows += [(name, f"{value:.4f}") for name, value in origin.get("metrics", {}).items()]
+    return ["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows if b is not None)]
+
+
+def _step(origin):
+    if origin.get("step") is None:
+        return None
+    return f"{origin['step']} of {origin['steps']}" if origin.get("steps") else origin["step"]

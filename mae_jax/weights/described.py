@@ -1,0 +1,323 @@
+"""Weights together with what must be known to compute with them."""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from mae_jax.errors import UsageError
+from mae_jax.models import patches, sizes
+from mae_jax.train.objectives import IMAGENET_MEAN, IMAGENET_STD
+from mae_jax.weights import keymap
+
+GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
+_HEADS = {width: heads for width, _, heads, *_ in sizes.SIZES.values()}
+_DECODER_HEADS = {row[4]: row[6] for row in sizes.SIZES.values()}
+_BLOCK = re.compile(r"(decoder_)?blocks\.(\d+)\.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Everything a source says.
+
+    Attributes:
+      tensors: by published name, float32, in PyTorch's layout; see `keymap`.
+      kind: "encoder", "full" (encoder and decoder) or "classifier".
+      dimensions: of the model; the decoder's mean nothing but in a full one.
+      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling: as in the
+        models; `mean_pool` says whether `fc_norm` stands in for the encoder's last norm.
+      mean, std: per channel, of pixels in 0 to 1, that images are standardised with.
+      origin: where the weights come from, as JSON can hold it.
+    """
+
+    tensors: dict[str, np.ndarray]
+    kind: str
+    dimensions: sizes.Dimensions
+    class_token: bool
+    mean_pool: bool
+    mask_tokens_in_encoder: bool
+    norm_pix: bool
+    mask_ratio: float
+    sampling: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: dict[str, Any]
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Of encoder and decoder, for `keymap`."""
+        return {"encoder": self.dimensions.heads, "decoder": self.dimensions.decoder_heads}
+
+    def settings(self) -> dict[str, Any]:
+        """All but the tensors and the origin, as JSON can hold it; see `describe`."""
+        d = dataclasses.asdict(self.dimensions)
+        if self.kind != "full":
+            d = {name: value for name, value in d.items() if not name.startswith("decoder")}
+        names = ["kind", "class_token", "mean_pool", "mean", "std"]
+        if self.kind == "full":
+            names += ["mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling"]
+        return d | {name: getattr(self, name) for name in names}
+
+    def encoder(self) -> "Weights":
+        """Without decoder and head."""
+        keep = keymap.expected(
+            "encoder",
+            depth=self.dimensions.depth,
+            class_token=self.class_token,
+            mean_pool=self.mean_pool,
+        )
+        tensors = {name: self.tensors[name] for name in keep}
+        return dataclasses.replace(
+            self, tensors=tensors, kind="encoder", mask_tokens_in_encoder=False
+        )
+
+    def resized(self, image_size: Any) -> "Weights":
+        """For images of another size: the position tables interpolated (`resize_positions`).
+
+        Raises:
+          UsageError: the size is not whole patches.
+        """
+        old = self.dimensions
+        if image_size is None or sizes.per_axis(image_size) == old.image_size:
+            return self
+        new = _resolve(dataclasses.asdict(old) | {"image_size": sizes.per_axis(image_size)})
+        tensors = dict(self.tensors)
+        for name in ("pos_embed", "decoder_pos_embed"):
+            if name in tensors:
+                tensors[name] = patches.resize_positions(tensors[name], old.grid, new.grid)
+        return dataclasses.replace(self, tensors=tensors, dimensions=new)
+
+    def with_channels(self, channels: int | None) -> "Weights":
+        """An encoder for images of another number of channels.
+
+        One channel gets the sum of the kernels, which is what a grey image repeated in all
+        channels gives; otherwise the kernels are repeated in turn and scaled by old/new, so that
+        tokens keep their size. Mean and deviation are averaged, or repeated in turn.
+        """
+        old = self.dimensions.channels
+        if channels is None or channels == old:
+            return self
+        if channels < 1:
+            raise UsageError(f"channels {channels} must be at least 1")
+        kernel, (mean, std) = self.tensors["patch_embed.proj.weight"], (self.mean, self.std)
+        if channels == 1:
+            kernel = kernel.sum(1, keepdims=True)
+            mean, std = (sum(mean) / old,), (sum(std) / old,)
+        else:
+            turn = [c % old for c in range(channels)]
+            kernel = kernel[:, turn] * np.float32(old / channels)
+            mean, std = tuple(mean[c] for c in turn), tuple(std[c] for c in turn)
+        return dataclasses.replace(
+            self,
+            tensors=self.tensors | {"patch_embed.proj.weight": kernel},
+            dimensions=dataclasses.replace(self.dimensions, channels=channels),
+            mean=mean,
+            std=std,
+        )
+
+
+def describe(
+    tensors: dict[str, np.ndarray],
+    said: dict[str, Any],
+    given: dict[str, Any],
+    source: str,
+    part: str = "full",
+) -> Weights:
+    """Settles what weights are from their names and shapes, what came with them and the caller.
+
+    Args:
+      tensors: by published name.
+      said: what the source says, under the names of `Weights.settings`, and `origin`.
+      given: what the caller says (`GIVEN`); None for what it does not.
+      source: to name in errors.
+      part: "encoder" leaves decoder and head out, and asks for nothing about them.
+
+    Raises:
+      UsageError: parameters are missing, unexpected or of a wrong shape, something was neither
+        said nor given, or what was given contradicts what was said.
+    """
+    tensors = {name: np.asarray(t) for name, t in _folded(tensors, source).items()}
+    known = {name: value for name, value in said.items() if value is not None}
+    for name, value in given.items():
+        if value is None or name == "image_size":
+            continue  # of images, another size is a wish and not a contradiction
+        value = sizes.per_axis(value) if name == "patch_size" else value
+        if name in known and _same(known[name]) != _same(value):
+            raise UsageError(f"{name} {value} was given, but {source} says {known[name]}")
+        known[name] = value
+    kind, structure = _structure(tensors, known)
+    _check_names(tensors, list(keymap.expected(kind, **structure)), kind, source)
+    if part == "encoder":
+        kind, structure["mask_tokens_in_encoder"] = "encoder", False
+        tensors = {name: tensors[name] for name in keymap.expected(kind, **structure)}
+    dimensions = _dimensions(tensors, known, given.get("image_size"), kind, structure, source)
+    if kind == "full" and "norm_pix" not in known:
+        raise _unsaid(source, "norm_pix", "whether it predicts normalised pixels")
+    channels = dimensions.channels
+    weights = Weights(
+        tensors={n: np.asarray(t, np.float32) for n, t in tensors.items()},
+        kind=kind,
+        dimensions=dimensions,
+        class_token=structure["class_token"],
+        mean_pool=structure["mean_pool"],
+        mask_tokens_in_encoder=structure["mask_tokens_in_encoder"],
+        norm_pix=bool(known.get("norm_pix", True)),
+        mask_ratio=float(known.get("mask_ratio", 0.75)),
+        sampling=known.get("sampling", "random"),
+        mean=tuple(known.get("mean") or (IMAGENET_MEAN if channels == 3 else (0.5,) * channels)),
+        std=tuple(known.get("std") or (IMAGENET_STD if channels == 3 else (0.5,) * channels)),
+        origin=known.get("origin", {}),
+    )
+    _check_shapes(weights, source)
+    return weights
+
+
+def _same(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _structure(tensors, known):
+    depths = {"": 0, "decoder_": 0}
+    for name in tensors:
+        block = _BLOCK.match(name)
+        if block:
+            part = block.group(1) or ""
+            depths[part] = max(depths[part], int(block.group(2)) + 1)
+    full = any(name.startswith("decoder_") or name.endswith("mask_token") for name in tensors)
+    head = any(name.startswith("head.") for name in tensors)
+    return "classifier" if head else "full" if full else "encoder", dict(
+        depth=depths[""],
+        decoder_depth=depths["decoder_"],
+        class_token=bool(known.get("class_token", "cls_token" in tensors)),
+        mean_pool=any(name.startswith("fc_norm.") for name in tensors),
+        mask_tokens_in_encoder="encoder_mask_token" in tensors,
+    )
+
+
+def _check_names(tensors, expected, kind, source):
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in set(expected)]
+    if missing or unexpected:
+        wrong = [
+            f"{what} {', '.join(names)}"
+            for what, names in (("missing are", missing), ("unexpected are", unexpected))
+            if names
+        ]
+        title = {"full": "an encoder with its decoder", "encoder": "an encoder"}.get(kind, kind)
+        raise UsageError(f"{source} is not the weights of {title}: {'; '.join(wrong)}")
+
+
+def _dimensions(tensors, known, image_size, kind, structure, source):
+    kernel = tensors["patch_embed.proj.weight"]
+    if kernel.ndim != 4:
+        raise UsageError(
+            f"{source}: patch_embed.proj.weight is {kernel.shape}; it must be (D, C, height, width)"
+        )
+    width, channels, *patch = kernel.shape
+    if "patch_size" in known and sizes.per_axis(known["patch_size"]) != tuple(patch):
+        raise UsageError(
+            f"{source}: patch_size {known['patch_size']} does not fit its patches of {tuple(patch)}"
+        )
+    arguments = dict(
+        patch_size=tuple(patch),
+        channels=channels,
+        width=width,
+        depth=structure["depth"],
+        heads=known.get("heads") or _HEADS.get(width),
+        image_size=_image_size(tensors, known, image_size, tuple(patch), structure, source),
+    )
+    if arguments["heads"] is None:
+        raise _unsaid(source, "heads", f"how many attention heads share its width of {width}")
+    if kind == "full":
+        decoder_width = tensors["decoder_embed.weight"].shape[0]
+        arguments |= dict(
+            decoder_width=decoder_width,
+            decoder_depth=structure["decoder_depth"],
+            decoder_heads=known.get("decoder_heads") or _DECODER_HEADS.get(decoder_width),
+        )
+        if arguments["decoder_heads"] is None:
+            what = f"how many attention heads share its decoder's width of {decoder_width}"
+            raise _unsaid(source, "decoder_heads", what)
+    return _resolve(arguments, source)
+
+
+def _resolve(arguments, source=""):
+    try:
+        return sizes.resolve("base", **arguments)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}" if source else str(error)) from None
+
+
+def _image_size(tensors, known, given, patch, structure, source):
+    """Of the images the weights were made for: said, seen in the positions, square, or given."""
+    table = tensors["pos_embed"]
+    if table.ndim != 3:
+        raise UsageError(f"{source}: pos_embed is {table.shape}; it must be (1, [1 +] N, D)")
+    count = table.shape[1] - structure["class_token"]
+    if "image_size" in known:
+        sides = sizes.per_axis(_same(known["image_size"]))
+        if patches.count(patches.grid_shape(sides, patch)) == count:
+            return sides
+        raise UsageError(
+            f"{source}: image_size {sides} in patches of {patch} does not fit its {count} positions"
+        )
+    grid = _grid_seen(table[0, structure["class_token"] :])
+    if grid is None and math.isqrt(count) ** 2 == count:
+        grid = (math.isqrt(count),) * 2
+    if grid is None and given is not None:
+        grid = patches.grid_shape(sizes.per_axis(given), patch)
+        if patches.count(grid) != count:
+            grid = None
+    if grid is None:
+        raise _unsaid(source, "image_size", f"how its {count} patches lie")
+    return tuple(g * p for g, p in zip(grid, patch, strict=True))
+
+
+def _grid_seen(table_ND: np.ndarray) -> tuple[int, int] | None:
+    """The grid whose sine-cosine positions a table follows; fine-tuned tables stay close."""
+    count, width = table_ND.shape
+    if width % 4:
+        return None
+    best, found = 0.9, None  # the least correlation that counts
+    for rows in (n for n in range(1, count + 1) if count % n == 0):
+        fixed = patches.sincos_positions((rows, count // rows), width)
+        scale = np.linalg.norm(table_ND) * np.linalg.norm(fixed)
+        likeness = float((table_ND * fixed).sum() / scale) if scale else 0.0
+        if likeness > best:
+            best, found = likeness, (rows, count // rows)
+    return found
+
+
+def _unsaid(source, name, meaning):
+    return UsageError(f"{source} does not say {meaning}; give {name}")
+
+
+def _check_shapes(weights, source):
+    from mae_jax.weights import model
+
+    wrong = [
+        f"{name} is {weights.tensors[name].shape}, expected {shape}"
+        for name, shape in model.shapes(weights).items()
+        if weights.tensors[name].shape != shape
+    ]
+    if wrong:
+        raise UsageError(f"{source} does not fit together: {'; '.join(wrong)}")
+
+
+def _folded(tensors, source):
+    """A linear probe's BatchNorm (no affine, eps 1e-6) and Linear, as one Linear."""
+    names = ("head.0.running_mean", "head.0.running_var", "head.1.weight", "head.1.bias")
+    if names[0] not in tensors:
+        return tensors
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise UsageError(f"{source} is not the weights of a linear probe: missing are {missing}")
+    mean, variance, weight, bias = (np.asarray(tensors[n], np.float64) for n in names)
+    rest = {n: t for n, t in tensors.items() if not n.startswith(("head.0.", "head.1."))}
+    weight = weight / np.sqrt(variance + 1e-6)[None]
+    return rest | {
+        "head.weight": weight.astype(np.float32),
+        "head.bias": (bias - weight @ mean).astype(np.float32),
+    }

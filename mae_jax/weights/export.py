@@ -1,0 +1,141 @@
+"""Weights out, to a folder that says what it holds and was read back before it is handed over."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_jax.errors import UsageError
+from mae_jax.weights import card, formats, huggingface, pth, timm
+from mae_jax.weights.described import Weights
+from mae_jax.weights.read import SUMS, read, sha256
+
+PARTS = ("encoder", "full")
+
+
+def _pth(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    pth.write(folder / "model.pth", weights.tensors, json.dumps(about))
+    return [folder / "model.pth"]
+
+
+def _npz(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    formats.write_npz(folder / "model.npz", weights.tensors, json.dumps(about))
+    return [folder / "model.npz"]
+
+
+def _safetensors(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    path = folder / "model.safetensors"
+    formats.write_safetensors(path, weights.tensors, json.dumps(about))
+    return [path]
+
+
+def _onnx(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    from mae_jax.weights import onnx
+
+    return onnx.write(folder, weights, about)
+
+
+FORMATS: dict[str, Callable[[Path, Weights, dict[str, Any]], list[Path]]] = {
+    "huggingface": huggingface.write,
+    "timm": timm.write,
+    "pth": _pth,
+    "npz": _npz,
+    "safetensors": _safetensors,
+    "onnx": _onnx,
+}
+
+
+def export(
+    weights: Weights,
+    out: str | Path,
+    *,
+    format: str,
+    part: str = "full",
+    force: bool = False,
+    license: str | None = None,
+) -> dict[str, Any]:
+    """Writes weights in another library's format, with a card and hashes, and reads them back.
+
+    Args:
+      out: the folder to make; nothing may be there.
+      format: one of `FORMATS`.
+      part: "full" is all there is, "encoder" leaves out decoder and head.
+      force: whether weights that were not trained, or not to the end, will do.
+      license: of the weights, where the source does not say it.
+
+    Returns:
+      What was written: folder, format, part, tensors, parameters, and each file's sha256.
+
+    Raises:
+      UsageError: the format cannot hold these weights, they are not trained, or `out` is taken.
+      RuntimeError: what was written does not read back as it was.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"format {format!r} is unknown; known are {', '.join(FORMATS)}")
+    if part not in PARTS:
+        raise UsageError(f"part {part!r} is unknown; known are {', '.join(PARTS)}")
+    if not force:
+        _check_trained(weights)
+    weights = weights.encoder() if part == "encoder" or format == "onnx" else weights
+    if license is not None:
+        weights.origin["license"] = license
+    about = weights.settings() | {"origin": weights.origin}
+    folder = Path(out).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--out {str(out)!r} is there already; give a new folder")
+    # Made beside it and moved: a folder of that name is a whole one.
+    making = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        making.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
+    try:
+        files = FORMATS[format](making, weights, about)
+        sums = {file.name: sha256(file) for file in files}
+        (making / SUMS).write_text("".join(f"{s}  {name}\n" for name, s in sums.items()))
+        (making / "README.md").write_text(card.text(weights, format, sums))
+        if format != "onnx":  # which compares what it computes as it writes
+            _compare(weights, read(making))
+        if folder.exists():
+            folder.rmdir()
+        making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return {
+        "out": str(folder),
+        "format": format,
+        "part": weights.kind,
+        "tensors": len(weights.tensors),
+        "parameters": sum(tensor.size for tensor in weights.tensors.values()),
+        "sha256": sums,
+    }
+
+
+def _check_trained(weights: Weights) -> None:
+    step, steps = weights.origin.get("step"), weights.origin.get("steps")
+    source = weights.origin.get("source", "the model")
+    if steps is not None and step < steps:
+        raise UsageError(
+            f"{source!r} is trained for {step} of {steps} steps; let it finish, or give --force"
+        )
+    norms = [t for n, t in weights.tensors.items() if "norm" in n and n.endswith(".weight")]
+    biases = [t for name, t in weights.tensors.items() if name.endswith(".bias")]
+    if all((norm == 1).all() for norm in norms) and not any(bias.any() for bias in biases):
+        raise UsageError(
+            f"{source!r} is not trained: every bias is 0 and every norm's weight 1; train it, or "
+            "give --force"
+        )
+
+
+def _compare(wrote: Weights, found: Weights) -> None:
+    """Raises RuntimeError unless both are the same, tensors to the last bit."""
+    for name in wrote.tensors.keys() | found.tensors.keys():
+        a, b = (weights.tensors.get(name, np.empty(0)) for weights in (wrote, found))
+        if a.shape != b.shape or a.tobytes() != b.tobytes():
+            raise RuntimeError(f"{name} does not read back as it was written")
+    if wrote.settings() != found.settings():
+        raise RuntimeError(f"{wrote.settings()} reads back as {found.settings()}")

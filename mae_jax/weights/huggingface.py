@@ -1,0 +1,165 @@
+"""transformers' folders: ViTMAE (encoder and decoder), ViT, ViT with a class-token head."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_jax.errors import UsageError
+from mae_jax.weights import formats, keymap, pth
+from mae_jax.weights.described import Weights
+
+_BARE = ("embeddings.", "encoder.", "layernorm.")  # where a file holds the encoder alone
+_NAMES = {
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "num_attention_heads": "heads",
+    "decoder_num_attention_heads": "decoder_heads",
+    "norm_pix_loss": "norm_pix",
+    "mask_ratio": "mask_ratio",
+}
+
+
+def to_published(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """transformers' tensors by published name; both spellings of the decoder's blocks are read.
+
+    Raises:
+      UsageError: a name is not in the table, or a part of qkv lacks.
+    """
+    spelled = {}
+    for name, value in tensors.items():
+        name = name.replace("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")
+        spelled["vit." + name if name.startswith(_BARE) else name] = value
+    published, missing, unexpected = keymap.from_huggingface(spelled)
+    if missing or unexpected:
+        raise UsageError(
+            f"{source} is not a ViT's or a ViTMAE's weights: missing are "
+            f"{', '.join(missing) or 'none'}; unexpected are {', '.join(unexpected) or 'none'}"
+        )
+    return published
+
+
+def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
+    """Tensors by published name, what the folder's files say, and the files that hold tensors.
+
+    Raises:
+      UsageError: it is another kind of model, or incomplete.
+    """
+    source = repr(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    if config["model_type"] not in ("vit", "vit_mae"):
+        raise UsageError(
+            f"{source} holds a {config['model_type']!r} model; known are 'vit' and 'vit_mae'"
+        )
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
+    files = _files(folder)
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        one = pth.read(file) if file.suffix == ".bin" else formats.read_safetensors(file)
+        tensors |= one[0]
+    said = {ours: config.get(theirs) for theirs, ours in _NAMES.items()}
+    if config["model_type"] == "vit":
+        del said["norm_pix"], said["mask_ratio"]
+    preprocessor = folder / "preprocessor_config.json"
+    if preprocessor.is_file():
+        images = json.loads(preprocessor.read_text())
+        said |= {"mean": images.get("image_mean"), "std": images.get("image_std")}
+    return to_published(tensors, source), said | config.get("mae_jax", {}), files
+
+
+def _files(folder):
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise UsageError(f"{str(index)!r} names files of other folders")
+        return [folder / name for name in names]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+    raise UsageError(f"{str(folder)!r} has a config.json but no model.safetensors")
+
+
+def config(weights: Weights) -> dict[str, Any]:
+    """transformers' config of these weights.
+
+    Raises:
+      UsageError: transformers has no such model.
+    """
+    d = weights.dimensions
+    if weights.kind == "classifier" and weights.mean_pool:
+        raise UsageError(
+            "transformers' ViTForImageClassification reads the class token, and this classifier "
+            "reads the mean of the patches; take --format=timm"
+        )
+    if weights.mean_pool or not weights.class_token or weights.mask_tokens_in_encoder:
+        lack = "the last norm" if weights.mean_pool else "a class token"
+        if weights.mask_tokens_in_encoder:
+            lack = "an encoder that hidden patches are left out of"
+        raise UsageError(f"transformers' ViT needs {lack}, which these weights lack")
+    if len(set(d.patch_size)) > 1:
+        raise UsageError(f"transformers' ViT has square patches, and these are {d.patch_size}")
+    kinds = {
+        "full": ("ViTMAEForPreTraining", "vit_mae"),
+        "encoder": ("ViTModel", "vit"),
+        "classifier": ("ViTForImageClassification", "vit"),
+    }
+    architecture, model_type = kinds[weights.kind]
+    square = len(set(d.image_size)) == 1
+    made = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "hidden_size": d.width,
+        "num_hidden_layers": d.depth,
+        "num_attention_heads": d.heads,
+        "intermediate_size": 4 * d.width,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-6,
+        "image_size": d.image_size[0] if square else list(d.image_size),
+        "patch_size": d.patch_size[0],
+        "num_channels": d.channels,
+        "qkv_bias": True,
+    }
+    if weights.kind == "full":
+        made |= {
+            "decoder_num_attention_heads": d.decoder_heads,
+            "decoder_hidden_size": d.decoder_width,
+            "decoder_num_hidden_layers": d.decoder_depth,
+            "decoder_intermediate_size": 4 * d.decoder_width,
+            "mask_ratio": weights.mask_ratio,
+            "norm_pix_loss": weights.norm_pix,
+        }
+    if weights.kind == "classifier":
+        classes = range(len(weights.tensors["head.bias"]))
+        made["id2label"] = {str(i): f"LABEL_{i}" for i in classes}
+        made["label2id"] = {f"LABEL_{i}": i for i in classes}
+    return made
+
+
+def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    """Writes config, preprocessor and tensors; returns the files with tensors."""
+    made = config(weights) | {"mae_jax": about}
+    tensors = keymap.to_huggingface(weights.tensors)
+    if weights.kind == "encoder":
+        tensors = {name.removeprefix("vit."): value for name, value in tensors.items()}
+    height, width = weights.dimensions.image_size
+    images = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(weights.mean),
+        "image_std": list(weights.std),
+    }
+    (folder / "config.json").write_text(json.dumps(made, indent=2) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(images, indent=2) + "\n")
+    formats.write_safetensors(folder / "model.safetensors", tensors)
+    return [folder / "model.safetensors"]

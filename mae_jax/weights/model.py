@@ -1,0 +1,103 @@
+"""Weights as a model of ours, and a model of ours as weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mae_jax.models import encoder as encoder_lib
+from mae_jax.models.mae import MaskedAutoencoder
+from mae_jax.models.vit import VisionTransformer
+from mae_jax.weights import keymap
+from mae_jax.weights.described import Weights
+
+Model = MaskedAutoencoder | VisionTransformer | encoder_lib.Encoder
+
+
+class _Holder(nnx.Module):
+    """An encoder under the name it has in a whole model, with `fc_norm` where there is one."""
+
+    def __init__(self, weights: Weights, dtype, scan, rngs):
+        d = weights.dimensions
+        self.encoder = encoder_lib.Encoder(
+            d,
+            class_token=weights.class_token,
+            final_norm=not weights.mean_pool,
+            dtype=jnp.dtype(dtype),
+            scan=scan,
+            rngs=rngs,
+        )
+        norm = None
+        if weights.mean_pool:
+            norm = encoder_lib.transformer.layer_norm(d.width, jnp.dtype(dtype), rngs)
+        self.fc_norm = nnx.data(norm)
+
+
+def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
+    d = weights.dimensions
+    arguments = dict(
+        image_size=d.image_size,
+        patch_size=d.patch_size,
+        channels=d.channels,
+        width=d.width,
+        depth=d.depth,
+        heads=d.heads,
+        class_token=weights.class_token,
+        dtype=dtype,
+        scan=scan,
+    )
+
+    def create():
+        rngs = nnx.Rngs(0)
+        if weights.kind == "full":
+            return MaskedAutoencoder(
+                **arguments,
+                decoder_width=d.decoder_width,
+                decoder_depth=d.decoder_depth,
+                decoder_heads=d.decoder_heads,
+                mask_ratio=weights.mask_ratio,
+                sampling=weights.sampling,
+                norm_pix=weights.norm_pix,
+                mask_tokens_in_encoder=weights.mask_tokens_in_encoder,
+                rngs=rngs,
+            )
+        if weights.kind == "classifier":
+            classes = weights.tensors["head.weight"].shape[0]
+            pool = "mean" if weights.mean_pool else "token"
+            return VisionTransformer(**arguments, classes=classes, pool=pool, rngs=rngs)
+        return _Holder(weights, dtype, scan, rngs)
+
+    return nnx.eval_shape(create)
+
+
+def build(weights: Weights, *, dtype: Any = jnp.float32, scan: bool = False) -> nnx.Module:
+    """The model: MaskedAutoencoder, VisionTransformer, or something with an `encoder`."""
+    graphdef, state = nnx.split(_abstract(weights, dtype, scan))
+    ours = keymap.from_published(weights.tensors, weights.heads)
+    variables = dict(nnx.to_flat_state(state))
+    for path, value in ours.items():
+        variables[path].set_value(jnp.asarray(value))
+    return nnx.merge(graphdef, nnx.from_flat_state(variables))
+
+
+def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The shape every tensor of these weights must have, by published name."""
+    state = nnx.to_flat_state(nnx.state(_abstract(weights, jnp.float32, False)))
+    return {
+        keymap.published_name(path): keymap.shape_there(path, value.shape) for path, value in state
+    }
+
+
+def tensors(model: nnx.Module) -> dict[str, np.ndarray]:
+    """A model's parameters and tables by published name, in PyTorch's layout."""
+    d = model.dimensions
+    heads = {"encoder": d.heads, "decoder": d.decoder_heads}
+    return keymap.to_published(flat(nnx.to_pure_dict(nnx.state(model))), heads)
+
+
+def flat(tree: dict) -> dict[keymap.Path, np.ndarray]:
+    """A tree of dictionaries by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {tuple(entry.key for entry in path): np.asarray(leaf) for path, leaf in leaves}

@@ -1,0 +1,159 @@
+"""SOURCE: a work folder, a weight file or a folder of another library, as `Weights`."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from mae_jax.errors import UsageError
+from mae_jax.train import checkpoint, metrics, objectives, workdir
+from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
+from mae_jax.weights.described import Weights, describe
+
+_PTH = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+_OURS = ("model.safetensors", "model.pth", "model.npz")
+SUMS = "SHA256SUMS"
+
+
+def read(
+    source: str | Path, *, step: int | None = None, part: str = "full", **given: Any
+) -> Weights:
+    """The weights of any SOURCE, as they lie there.
+
+    Args:
+      source: a work folder; a `.pth`, `.safetensors` or `.npz` file; a folder of transformers'
+        or timm's, or one that `mae-jax export` made.
+      step: which checkpoint of a work folder; the latest by default.
+      part: "full", or "encoder" for that alone.
+      given: `heads`, `decoder_heads`, `norm_pix`, `image_size`, `patch_size`, where the source
+        does not say them and its width does not settle them.
+
+    Raises:
+      UsageError: there is no such source, it is damaged or incomplete, or does not say enough.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
+    if (path / "checkpoints").is_dir():
+        tensors, said = _work_folder(path, step)
+        return describe(tensors, said, given, repr(str(source)), part)
+    if step is not None:
+        raise UsageError(f"step {step} needs a work folder, and {str(source)!r} is none")
+    tensors, said, files = _folder(path) if path.is_dir() else _file(path)
+    origin = {"license": _license(path)} | {
+        name: value for name, value in said.get("origin", {}).items() if value is not None
+    }
+    origin |= {"source": str(source), "sha256": {f.name: _verified(f) for f in files}}
+    return describe(tensors, said | {"origin": origin}, given, repr(str(source)), part)
+
+
+_KNOWN = (
+    "known are a work folder, a .pth, .safetensors or .npz file, and a folder of transformers', "
+    "timm's or mae-jax export's"
+)
+
+
+def _folder(path):
+    config = path / "config.json"
+    try:
+        content = json.loads(config.read_text()) if config.is_file() else {}
+    except ValueError as error:
+        raise UsageError(f"{str(config)!r} is damaged: {error}") from None
+    if "model_type" in content:
+        return huggingface.read(path)
+    if "architecture" in content:
+        return timm.read(path)
+    if "config" in content:
+        raise UsageError(f"{str(path)!r} has no finished checkpoint")
+    for name in _OURS:
+        if (path / name).is_file():
+            return _file(path / name)
+    raise UsageError(f"{str(path)!r} holds no weights; {_KNOWN}")
+
+
+def _file(path):
+    if path.suffix == ".safetensors":
+        tensors, metadata = formats.read_safetensors(path)
+    elif path.suffix == ".npz":
+        tensors, metadata = formats.read_npz(path)
+    elif path.suffix in _PTH:
+        tensors, metadata = pth.read(path)
+    else:
+        raise UsageError(f"{str(path)!r} is no weight file; {_KNOWN}")
+    said = _arguments(pickles.as_dictionary(metadata.get("args")))
+    text = metadata.get(formats.METADATA)
+    if isinstance(text, str) and text:
+        said |= json.loads(text)
+    if any(name.startswith(("vit.", "embeddings.")) for name in tensors):
+        tensors = huggingface.to_published(tensors, repr(str(path)))
+    return tensors, said, [path]
+
+
+def _arguments(args):
+    """What the reference's command line says of a run, from the Namespace in its checkpoints."""
+    return {
+        "norm_pix": args.get("norm_pix_loss"),
+        "mask_ratio": args.get("mask_ratio"),
+        "image_size": args.get("input_size"),
+    }
+
+
+def _work_folder(path, step):
+    config = config_dict.ConfigDict(workdir.read_config(path))
+    found = checkpoint.read_model(str(path), step)
+    names = ("class_token", "mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling")
+    said = {name: config.model[name] for name in names}
+    d = objectives.Reconstruct.from_config(config).dimensions
+    tensors = keymap.to_published(
+        model.flat(found["params"]) | model.flat(found["tables"]),  # no path is in both
+        {"encoder": d.heads, "decoder": d.decoder_heads},
+    )
+    said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}
+    said |= {"image_size": d.image_size, "patch_size": d.patch_size}
+    said["mean"], said["std"] = objectives.channel_statistics(config)
+    measures: dict[str, float] = {}
+    for line in metrics.read(path):
+        if line["step"] <= found["step"]:
+            measures |= line
+    said["origin"] = {
+        "source": str(path),
+        "step": found["step"],
+        "steps": found["position"].get("steps"),
+        "data": found["position"].get("data"),
+        "metrics": {k: v for k, v in measures.items() if k == "loss" or k.startswith("eval_")},
+        "config": config.to_dict(),
+    }
+    return tensors, said
+
+
+def _license(path: Path) -> str | None:
+    """What a folder's card says, or what is known of the published files by their names."""
+    if re.match(r"mae_(pretrain|visualize|finetuned)_vit_", path.name):
+        return "cc-by-nc-4.0"
+    card = path / "README.md" if path.is_dir() else path.parent / "README.md"
+    if card.is_file() and card.read_text().startswith("---"):
+        found = re.search(r"^license: *(\S+)", card.read_text().split("---")[1], re.MULTILINE)
+        return found.group(1) if found else None
+    return None
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verified(path):
+    """The file's hash, compared with the list beside it where there is one."""
+    found, sums = sha256(path), path.parent / SUMS
+    if sums.is_file():
+        listed = dict(reversed(line.split(maxsplit=1)) for line in sums.read_text().splitlines())
+        if listed.get(path.name, found) != found:
+            raise UsageError(
+                f"{str(path)!r} is damaged: its sha256 is {found}, and {SUMS} says "
+                f"{listed[path.name]}"
+            )
+    return found

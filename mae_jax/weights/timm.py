@@ -1,0 +1,102 @@
+"""timm's folders: an encoder, or a classifier on it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_jax.errors import UsageError
+from mae_jax.weights import formats, pth
+from mae_jax.weights.described import Weights
+
+# timm's own names of the published encoders: width, depth, heads, patch.
+_NAMED = {
+    (192, 12, 3, 16): "vit_tiny_patch16_224",
+    (384, 12, 6, 16): "vit_small_patch16_224",
+    (768, 12, 12, 16): "vit_base_patch16_224",
+    (1024, 24, 16, 16): "vit_large_patch16_224",
+    (1280, 32, 16, 14): "vit_huge_patch14_224",
+}
+
+
+def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
+    """Tensors by name, what the folder's config says, and the files that hold tensors.
+
+    Raises:
+      UsageError: there are no weights.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    arguments, about = config.get("model_args") or {}, config.get("pretrained_cfg") or {}
+    for name, reader in (
+        ("model.safetensors", formats.read_safetensors),
+        ("pytorch_model.bin", pth.read),
+    ):
+        if (folder / name).is_file():
+            tensors, _ = reader(folder / name)
+            break
+    else:
+        raise UsageError(f"{str(folder)!r} has a config.json but no model.safetensors")
+    said = {
+        "image_size": arguments.get("img_size") or (about.get("input_size") or [None])[1:] or None,
+        "heads": arguments.get("num_heads"),
+        "class_token": arguments.get("class_token"),
+        "mean": about.get("mean"),
+        "std": about.get("std"),
+        "origin": {"license": about.get("license")},
+    }
+    return tensors, said | config.get("mae_jax", {}), [folder / name]
+
+
+def config(weights: Weights) -> dict[str, Any]:
+    """timm's config of these weights.
+
+    Raises:
+      UsageError: they have a decoder, or what timm has no model for.
+    """
+    if weights.kind == "full":
+        raise UsageError("timm has no decoder for these weights; give --part=encoder")
+    d = weights.dimensions
+    named = _NAMED.get((d.width, d.depth, d.heads, d.patch_size[0]), "vit_base_patch16_224")
+    classes = len(weights.tensors["head.bias"]) if weights.kind == "classifier" else 0
+    pool = "avg" if weights.mean_pool or not weights.class_token else "token"
+    arguments = dict(
+        img_size=list(d.image_size),
+        patch_size=list(d.patch_size) if len(set(d.patch_size)) > 1 else d.patch_size[0],
+        in_chans=d.channels,
+        embed_dim=d.width,
+        depth=d.depth,
+        num_heads=d.heads,
+        class_token=weights.class_token,
+        global_pool=pool,
+        fc_norm=weights.mean_pool,
+    )
+    return {
+        "architecture": named,
+        "num_classes": classes,
+        "num_features": d.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "tag": "mae_jax",
+            "input_size": [d.channels, *d.image_size],
+            "fixed_input_size": True,
+            "interpolation": "bicubic",
+            "crop_pct": 0.9,
+            "crop_mode": "center",
+            "mean": list(weights.mean),
+            "std": list(weights.std),
+            "num_classes": classes,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+            "license": weights.origin.get("license"),
+        },
+    }
+
+
+def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    """Writes config and tensors; returns the files with tensors."""
+    made = config(weights) | {"mae_jax": about}
+    (folder / "config.json").write_text(json.dumps(made, indent=2) + "\n")
+    formats.write_safetensors(folder / "model.safetensors", weights.tensors)
+    return [folder / "model.safetensors"]

@@ -1,0 +1,173 @@
+"""timm, torch's own files, and ONNX in onnxruntime."""
+
+import argparse
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import timm
+import torch
+from made import ODD, SMALL, random_weights, same
+
+import mae_jax
+from mae_jax.models import patches
+from mae_jax.weights import export, keymap, read
+
+TOLERANCE = 1e-5
+
+
+def images_of(weights, batch=3):
+    d = weights.dimensions
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((batch, *d.image_size, d.channels), np.float32)
+    return images, torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def close(theirs, ours, tolerance=TOLERANCE):
+    theirs = theirs.numpy() if isinstance(theirs, torch.Tensor) else theirs
+    np.testing.assert_allclose(theirs, np.asarray(ours), atol=tolerance, rtol=tolerance)
+
+
+def in_timm(folder):
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+@pytest.mark.parametrize("arguments", [SMALL, ODD], ids=["small", "odd"])
+def test_encoder(tmp_path, arguments):
+    weights = random_weights(**arguments)
+    export.export(weights, tmp_path / "out", format="timm", part="encoder")
+    theirs = in_timm(tmp_path / "out")
+    assert theirs.state_dict().keys() == weights.encoder().tensors.keys()
+    images, pixels = images_of(weights)
+    ours = mae_jax.load_encoder(tmp_path / "out")
+    close(theirs.forward_features(pixels), ours.encoder(jnp.asarray(images)))
+    config = timm.data.resolve_model_data_config(theirs)
+    assert tuple(config["mean"]) == tuple(weights.mean)
+    assert tuple(config["input_size"][1:]) == theirs.patch_embed.img_size
+
+
+@pytest.mark.parametrize("pool", ["mean", "token"])
+def test_classifier(tmp_path, pool):
+    weights = random_weights("classifier", pool=pool)
+    export.export(weights, tmp_path / "out", format="timm")
+    images, pixels = images_of(weights)
+    close(in_timm(tmp_path / "out")(pixels), mae_jax.load(tmp_path / "out")(jnp.asarray(images)))
+
+
+def test_encoder_of_a_mean_pooling_classifier(tmp_path):
+    weights = random_weights("classifier")
+    export.export(weights, tmp_path / "out", format="timm", part="encoder")
+    encoder = mae_jax.load_encoder(tmp_path / "out")
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    standard = (images - np.array(weights.mean)) / np.array(weights.std)
+    pixels = torch.from_numpy(standard.transpose(0, 3, 1, 2).astype(np.float32))
+    close(in_timm(tmp_path / "out")(pixels), encoder(images))
+
+
+def test_what_timm_saves_loads_here(tmp_path):
+    for name, options in (("a", {}), ("b", {"num_classes": 5, "global_pool": "avg"})):
+        theirs = timm.create_model(
+            "vit_base_patch16_224", img_size=(32, 48), patch_size=8, embed_dim=64, depth=2,
+            num_heads=4, **{"num_classes": 0} | options,
+        ).eval()  # fmt: skip
+        arguments = dict(img_size=(32, 48), patch_size=8, embed_dim=64, depth=2, num_heads=4)
+        timm.models.save_for_hf(
+            theirs, tmp_path / name, model_args=arguments, safe_serialization=True
+        )
+        images = np.random.default_rng(0).standard_normal((2, 32, 48, 3), np.float32)
+        pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        if options:
+            ours = mae_jax.load(tmp_path / name)
+            close(theirs(pixels), ours(jnp.asarray(images)))
+        else:
+            ours = mae_jax.load_encoder(tmp_path / name)
+            close(theirs.forward_features(pixels), ours.encoder(jnp.asarray(images)))
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "tensors"),
+    [
+        ("vit_base_patch16_224", 12, 150),
+        ("vit_large_patch16_224", 24, 294),
+        ("vit_huge_patch14_224", 32, 390),
+    ],
+)
+def test_keys_of_published_sizes(name, depth, tensors):
+    with torch.device("meta"):
+        encoder = timm.create_model(name, num_classes=0)
+        classifier = timm.create_model(name, num_classes=1000, global_pool="avg")
+    expected = list(keymap.expected("encoder", depth=depth))
+    assert sorted(encoder.state_dict()) == sorted(expected) and len(expected) == tensors
+    assert sorted(classifier.state_dict()) == sorted(
+        keymap.expected("classifier", depth=depth, mean_pool=True)
+    )
+
+
+def test_pth_both_ways(tmp_path):
+    weights = random_weights()
+    export.export(weights, tmp_path / "out", format="pth")
+    content = torch.load(tmp_path / "out" / "model.pth", weights_only=True)
+    assert same({k: v.numpy() for k, v in content["model"].items()}, weights.tensors)
+    parameters = [torch.nn.Parameter(v.clone()) for v in content["model"].values()]
+    optimizer = torch.optim.AdamW(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.save(
+        {
+            "model": content["model"],
+            "optimizer": optimizer.state_dict(),
+            "epoch": 7,
+            "scaler": {"scale": 65536.0, "_growth_tracker": 0},
+            "args": argparse.Namespace(
+                norm_pix_loss=True, mask_ratio=0.6, input_size=32, lr=None, device="cuda"
+            ),
+        },
+        tmp_path / "checkpoint-7.pth",
+    )
+    found = read.read(tmp_path / "checkpoint-7.pth", heads=4, decoder_heads=2)
+    assert same(found.tensors, weights.tensors)
+    assert (found.norm_pix, found.mask_ratio) == (True, 0.6)
+    half = {name: value.bfloat16() for name, value in content["model"].items()}
+    torch.save({"model": half}, tmp_path / "half.pth")
+    found = read.read(tmp_path / "half.pth", heads=4, decoder_heads=2, norm_pix=True)
+    assert same(found.tensors, {name: value.float().numpy() for name, value in half.items()})
+
+
+def test_a_transposed_view_and_an_old_file(tmp_path):
+    weights = random_weights()
+    views = {
+        name: torch.from_numpy(np.asfortranarray(value)) for name, value in weights.tensors.items()
+    }
+    torch.save(views, tmp_path / "views.pth")
+    said = dict(heads=4, decoder_heads=2, norm_pix=True)
+    assert same(read.read(tmp_path / "views.pth", **said).tensors, weights.tensors)
+    torch.save(views, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(mae_jax.errors.UsageError, match="converts an older one"):
+        read.read(tmp_path / "old.pth", **said)
+
+
+@pytest.mark.parametrize("new", [(24, 24), (7, 5), (14, 28)])
+def test_positions_are_resized_as_torch_does(new):
+    table = np.random.default_rng(0).standard_normal((1, 1 + 14 * 14, 8)).astype(np.float32)
+    ours = patches.resize_positions(table, (14, 14), new)
+    there = torch.from_numpy(table[:, 1:]).reshape(1, 14, 14, 8).permute(0, 3, 1, 2)
+    theirs = torch.nn.functional.interpolate(there, size=new, mode="bicubic", align_corners=False)
+    close(theirs.permute(0, 2, 3, 1).reshape(1, -1, 8), ours[:, 1:])
+    np.testing.assert_array_equal(ours[:, 0], table[:, 0])
+
+
+@pytest.mark.parametrize("kind", ["full", "classifier"])
+def test_onnx(tmp_path, kind):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    weights = random_weights(kind, **ODD)
+    made = export.export(weights, tmp_path / "out", format="onnx", part="encoder")
+    assert made["sha256"].keys() == {"model.onnx"}
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    assert [value.name for value in session.get_inputs()] == ["images"]
+    images = np.random.default_rng(0).random((5, 48, 64, 5), np.float32)
+    encoder = mae_jax.weights.load.encoder_of(weights)
+    for value, output in zip(
+        session.run(None, {"images": images}), session.get_outputs(), strict=True
+    ):
+        close(value, encoder(images, output.name), 1e-4)

@@ -1,0 +1,278 @@
+"""What is refused, and what has to be said."""
+
+import argparse
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from made import SMALL, random_weights
+
+import mae_jax
+from mae_jax.errors import UsageError
+from mae_jax.models import patches
+from mae_jax.weights import export, formats, keymap, pickles, pth, read
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A full model in a bare `.pth` that says nothing."""
+    pth.write(tmp_path / "model.pth", random_weights().tensors, "")
+    return tmp_path / "model.pth"
+
+
+SAID = dict(heads=4, decoder_heads=2, norm_pix=True)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_file_does_not_say_is_asked_for(file, name):
+    assert mae_jax.load(file, **SAID).dimensions.heads == 4
+    with pytest.raises(UsageError, match=f"does not say .*; give {name}"):
+        mae_jax.load(file, **{k: v for k, v in SAID.items() if k != name})
+
+
+def test_an_encoder_needs_no_word_about_its_decoder(file):
+    assert mae_jax.load_encoder(file, heads=4).weights.kind == "encoder"
+
+
+def test_known_widths_settle_their_heads(tmp_path):
+    weights = random_weights(image_size=32, depth=1, decoder_width=512, decoder_depth=1)
+    pth.write(tmp_path / "b.pth", weights.tensors, "")
+    d = mae_jax.load(tmp_path / "b.pth", norm_pix=False).dimensions
+    assert (d.heads, d.decoder_heads) == (12, 16)
+
+
+def test_missing_and_unexpected_keys_are_listed(tmp_path):
+    tensors = dict(random_weights().tensors)
+    del tensors["blocks.1.norm1.bias"], tensors["decoder_norm.weight"]
+    tensors["blocks.1.ls1.gamma"] = np.zeros(64, np.float32)
+    pth.write(tmp_path / "x.pth", tensors, "")
+    with pytest.raises(UsageError) as error:
+        mae_jax.load(tmp_path / "x.pth", **SAID)
+    for name in ("blocks.1.norm1.bias", "decoder_norm.weight", "unexpected are blocks.1.ls1.gamma"):
+        assert name in str(error.value)
+    with pytest.raises(UsageError, match="is not there|holds an encoder alone"):
+        pth.write(tmp_path / "e.pth", random_weights().encoder().tensors, "")
+        mae_jax.load(tmp_path / "e.pth", heads=4)
+
+
+def test_shapes_must_fit(tmp_path):
+    tensors = dict(random_weights().tensors)
+    tensors["blocks.0.mlp.fc1.bias"] = np.zeros(7, np.float32)
+    pth.write(tmp_path / "x.pth", tensors, "")
+    with pytest.raises(UsageError, match="fc1.bias is \\(7,\\), expected \\(256,\\)"):
+        mae_jax.load(tmp_path / "x.pth", **SAID)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(heads=7), "width 64 is not divisible by heads 7"),
+        (dict(patch_size=16), "patch_size .16, 16. does not fit"),
+        (dict(image_size=33), "image_size 33 is not divisible"),
+        (dict(step=3), "step 3 needs a work folder"),
+    ],
+)
+def test_what_is_given_must_fit(file, given, message):
+    with pytest.raises(UsageError, match=message):
+        mae_jax.load(file, **SAID | given)
+
+
+def test_contradictions(tmp_path):
+    export.export(random_weights(), tmp_path / "out", format="huggingface")
+    with pytest.raises(UsageError, match="heads 8 was given, but .* says 4"):
+        mae_jax.load(tmp_path / "out", heads=8)
+
+
+@pytest.mark.parametrize("name", ["no.pth", "no/folder"])
+def test_nothing_there(tmp_path, name):
+    with pytest.raises(UsageError, match="does not exist; known are a work folder"):
+        mae_jax.load(tmp_path / name)
+
+
+def test_folders_and_files_of_something_else(tmp_path):
+    with pytest.raises(UsageError, match="holds no weights"):
+        mae_jax.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UsageError, match="'bert' model"):
+        mae_jax.load(tmp_path)
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(UsageError, match="is no weight file"):
+        mae_jax.load(tmp_path / "x.txt")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def archive(path, content, protocol=2):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x/data.pkl", pickle.dumps(content, protocol=protocol))
+        file.writestr("x/version", "3\n")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_malicious_pickle_does_not_run(tmp_path, protocol):
+    archive(tmp_path / "evil.pth", {"model": Evil(tmp_path / "ran")}, protocol)
+    with pytest.raises(UsageError, match="asks for (posix|nt|os).mkdir, which is not run"):
+        mae_jax.load(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+    with zipfile.ZipFile(tmp_path / "evil.pth") as file:
+        pickle.loads(file.read("x/data.pkl"))  # it would have
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cbuiltins\neval\n(S'1+1'\ntR.",
+        b"cbuiltins\ngetattr\n(cargparse\nNamespace\nS'__init__'\ntR.",
+        b"(S'ran'\nios\nsystem\n.",  # INST
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R.",  # STACK_GLOBAL
+        b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n.",
+        b"ctorch\nFloatStorage\n(N}S'dtype'\nS'int32'\nstb.",  # BUILD on what is named
+    ],
+)
+def test_other_ways_in(file, content):
+    with pytest.raises(UsageError):
+        pickles.read(content)
+    assert mae_jax.load(file, **SAID)  # and what is read after it is not changed by it
+
+
+def test_a_benign_pickle_with_a_namespace(tmp_path):
+    read_back = pickles.read(
+        pickle.dumps({"args": argparse.Namespace(lr=1e-3, name="x", nested=[1, (2,)]), "epoch": 3})
+    )
+    assert pickles.as_dictionary(read_back["args"]) == {
+        "lr": 1e-3,
+        "name": "x",
+        "nested": [1, (2,)],
+    }
+    assert read_back["epoch"] == 3
+
+
+def test_tensors_beyond_their_storage(tmp_path):
+    storage = pickles.Storage("0", "float32", 4)
+    data = np.arange(4, dtype=np.float32).tobytes()
+    for offset, shape, stride in (
+        (0, (5,), (1,)),
+        (2, (3,), (1,)),
+        (0, (2,), (-1,)),
+        (-1, (2,), (1,)),
+    ):
+        with pytest.raises(ValueError):
+            pickles.Tensor(storage, offset, shape, stride).read(data, True)
+    x = pickles.Tensor(storage, 0, (2, 2), (1, 2)).read(data, True)
+    np.testing.assert_array_equal(x, [[0, 2], [1, 3]])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("format", ["pth", "safetensors", "npz"])
+def test_truncated_files(tmp_path, format, share):
+    export.export(random_weights(), tmp_path / "out", format=format)
+    whole = (tmp_path / "out" / f"model.{format}").read_bytes()
+    path = tmp_path / f"cut.{format}"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UsageError):
+        mae_jax.load(path)
+
+
+@pytest.mark.parametrize("format", ["pth", "npz", "safetensors", "huggingface"])
+def test_flipped_bits(tmp_path, format):
+    export.export(random_weights(), tmp_path / "out", format=format)
+    (path,) = (f for f in (tmp_path / "out").iterdir() if f.stem == "model")
+    data = bytearray(path.read_bytes())
+    for place in (len(data) // 2, len(data) // 3):
+        data[place] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="damaged"):
+        mae_jax.load(tmp_path / "out")
+    if format in ("pth", "npz"):  # whose archives have checksums of their own
+        (tmp_path / "out" / read.SUMS).unlink()
+        with pytest.raises(UsageError, match="damaged"):
+            mae_jax.load(tmp_path / "out")
+    if format == "safetensors":
+        before = random_weights()
+        (tmp_path / "out" / read.SUMS).unlink()
+        assert read.read(tmp_path / "out").origin["sha256"] != before.origin.get("sha256")
+
+
+def test_positions_tell_the_grid(tmp_path):
+    arguments = SMALL | dict(image_size=(16, 64))
+    tensors = random_weights(**arguments).tensors
+    for name, width in (("pos_embed", 64), ("decoder_pos_embed", 32)):
+        table = patches.sincos_positions((2, 8), width)
+        tensors[name] = np.concatenate([np.zeros((1, width), np.float32), table])[None]
+    pth.write(tmp_path / "x.pth", tensors, "")
+    assert mae_jax.load(tmp_path / "x.pth", **SAID).dimensions.image_size == (16, 64)
+    larger = mae_jax.load(tmp_path / "x.pth", **SAID, image_size=(32, 64))
+    assert larger.decoder.pos_embed.shape == (1, 33, 32)
+
+
+def test_encoders_take_images_as_they_are(file):
+    encoder = mae_jax.load_encoder(file, heads=4, batch_size=4)
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    mean = encoder(images)
+    assert mean.shape == (7, 64) and mean.dtype == np.float32
+    np.testing.assert_allclose(mean, encoder(images / 255.0), atol=1e-5)
+    np.testing.assert_allclose(mean[3], encoder(images[3]), atol=1e-5)
+    np.testing.assert_allclose(mean, encoder(images, "patches").mean(1), atol=1e-5)
+    assert encoder(images, "token").shape == (7, 64)
+    attention = encoder.attention(images)
+    assert attention.shape == (7, 4, 16) and (attention.sum(-1) < 1).all()
+    for wrong, message in (
+        (images.astype(np.float32), "must be pixels in 0 to 1"),
+        (images[:, :16], "do not fit the encoder"),
+        (images[:0], "do not fit the encoder"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            encoder(wrong)
+
+
+def test_channels(file):
+    images = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+    weights = read.read(file, **SAID).encoder()
+    grey = weights.with_channels(1)
+    assert grey.mean == pytest.approx((np.mean(weights.mean),))
+    kernel = weights.tensors["patch_embed.proj.weight"]
+    np.testing.assert_allclose(
+        grey.tensors["patch_embed.proj.weight"], kernel.sum(1, keepdims=True), atol=1e-6
+    )
+    five = weights.with_channels(5).tensors["patch_embed.proj.weight"]
+    np.testing.assert_allclose(five[:, 3], kernel[:, 0] * 0.6, atol=1e-6)
+    for channels in (1, 2, 5):
+        encoder = mae_jax.load_encoder(file, heads=4, channels=channels)
+        assert encoder(np.repeat(images, channels, -1)).shape == (2, 64)
+    with pytest.raises(UsageError, match="channels 0 must be at least 1"):
+        mae_jax.load_encoder(file, heads=4, channels=0)
+
+
+def test_untrained_weights_stay(tmp_path):
+    weights = random_weights()
+    for name, tensor in weights.tensors.items():
+        if "norm" in name or name.endswith("bias"):
+            tensor[:] = float("norm" in name and name.endswith("weight"))
+    with pytest.raises(UsageError, match="is not trained"):
+        export.export(weights, tmp_path / "out", format="npz")
+    half = random_weights()
+    half.origin.update(step=3, steps=10)
+    with pytest.raises(UsageError, match="trained for 3 of 10 steps"):
+        export.export(half, tmp_path / "out", format="npz")
+    assert not any(tmp_path.iterdir())
+    export.export(half, tmp_path / "out", format="npz", force=True)
+    with pytest.raises(UsageError, match="is there already"):
+        export.export(random_weights(), tmp_path / "out", format="npz")
+    for wrong, message in ((dict(format="tflite"), "format"), (dict(part="half"), "part")):
+        with pytest.raises(UsageError, match=f"{message} .* is unknown"):
+            export.export(random_weights(), tmp_path / "new", **{"format": "npz"} | wrong)
+
+
+def test_safetensors_by_huggingface_names(tmp_path):
+    weights = random_weights()
+    formats.write_safetensors(tmp_path / "x.safetensors", keymap.to_huggingface(weights.tensors))
+    assert mae_jax.load(tmp_path / "x.safetensors", **SAID).dimensions.depth == 3
