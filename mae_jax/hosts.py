@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -77,6 +78,9 @@ def initialise(
                 f"the processes of the run ({name}) could not be connected: {reason}; give "
                 "--coordinator, --num_processes and --process_id, or --num_processes=1 to run alone"
             ) from error
+    # JAX now swallows SIGTERM, for a notice of preemption that is not asked for here: until the
+    # loop listens there is nothing to save, and the signal ends the process as everywhere.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return name
 
 

@@ -36,6 +36,10 @@ def to_ours(name: str, value: np.ndarray, heads: dict[str, int]) -> tuple[tuple,
     return tuple(int(p) if p.isdigit() else p for p in path), value
 
 
+def heads_of(golden):
+    return {"encoder": int(golden["config"][4]), "decoder": int(golden["config"][7])}
+
+
 @pytest.fixture(params=["shared_normpix", "shared_rawpix"], scope="module")
 def golden(request):
     with np.load(GOLDEN / f"{request.param}.npz") as arrays:
@@ -60,7 +64,7 @@ def model(request, golden):
         rngs=nnx.Rngs(0),
     )
     given = dict(
-        to_ours(name.removeprefix("param/"), value, {"encoder": heads, "decoder": decoder[2]})
+        to_ours(name.removeprefix("param/"), value, heads_of(golden))
         for name, value in golden.items()
         if name.startswith("param/")
     )
@@ -106,7 +110,7 @@ def test_gradients(golden, model, inputs):
     for name, value in golden.items():
         if not name.startswith("grad/"):
             continue
-        path, expected = to_ours(name.removeprefix("grad/"), value)
+        path, expected = to_ours(name.removeprefix("grad/"), value, heads_of(golden))
         got = ours
         for key in path:
             got = got[key]
