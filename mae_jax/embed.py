@@ -50,6 +50,7 @@ def embed(
     path = Path(out).absolute()
     if path.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} must end in one of {', '.join(SUFFIXES)}")
+    encoder.check_output(output)
     if output == "patches" and path.suffix == ".parquet":
         raise UsageError("--output=patches has two axes per image; give an --out that ends in .npz")
     d = encoder.weights.dimensions

@@ -97,11 +97,15 @@ class PretrainedEncoder:
         Raises:
           UsageError: images of another size, or values out of range.
         """
+        self.check_output(output)
+        return self._mapped(images, functools.partial(_features, output=output))
+
+    def check_output(self, output: str) -> None:
+        """Raises UsageError for an output that is unknown, or that this encoder has not."""
         if output not in OUTPUTS:
             raise UsageError(f"output {output!r} is unknown; known are {', '.join(OUTPUTS)}")
         if output == "token" and not self.weights.class_token:
             raise UsageError("output 'token' needs a model with a class token")
-        return self._mapped(images, functools.partial(_features, output=output))
 
     def attention(self, images: np.ndarray | jax.Array) -> np.ndarray:
         """How the last block's class token looks at the patches, (B, heads, N) float32.

@@ -140,11 +140,18 @@ def test_the_card_says_where_it_comes_from(tmp_path):
 
 
 def test_layouts_are_inverses():
-    for layout, shape in ((keymap.LINEAR, (2, 3)), (keymap.PATCH, (2, 3, 5, 7))):
+    for layout, shape in (
+        (keymap.LINEAR, (2, 3)),
+        (keymap.PATCH, (2, 3, 5, 7)),
+        (keymap.QKV, (2, 12)),
+        (keymap.QKV_BIAS, (12,)),
+    ):
         x = np.arange(np.prod(shape)).reshape(shape)
-        np.testing.assert_array_equal(layout.here(layout.there(x)), x)
-        np.testing.assert_array_equal(layout.there(layout.here(x)), x)
-    assert keymap.PATCH.there(np.zeros((2, 3, 5, 7))).shape == (7, 5, 2, 3)
+        np.testing.assert_array_equal(layout.here(layout.there(x, 2), 2), x)
+    assert keymap.PATCH.there(np.zeros((2, 3, 5, 7)), 2).shape == (7, 5, 2, 3)
+    # Two heads of two places: ours q q k k v v q q k k v v, theirs q q q q k k k k v v v v.
+    there = keymap.QKV_BIAS.there(np.arange(12), 2)
+    assert there.tolist() == [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
 
 
 def test_the_same_weights_make_the_same_files(tmp_path):

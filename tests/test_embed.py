@@ -1,0 +1,94 @@
+"""`embed` as a user meets it: in a process that can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from made import random_weights
+from PIL import Image
+
+from mae_jax import embed
+from mae_jax.data import sources
+from mae_jax.errors import UsageError
+from mae_jax.weights import export
+from mae_jax.weights.load import encoder_of
+
+
+@pytest.fixture
+def encoder():
+    return encoder_of(random_weights())
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Some thousands of small images in two classes."""
+    root, rng = tmp_path_factory.mktemp("many"), np.random.default_rng(0)
+    for kind in ("a", "b"):
+        (root / kind).mkdir()
+        for index in range(1500):
+            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(root / kind / f"{index:04d}.png")
+    return root
+
+
+def test_names_labels_and_features(tmp_path, encoder, photos):
+    source = sources.FolderSource(str(photos / "temple"), "all")
+    made = embed.embed(encoder, source, tmp_path / "f.npz")
+    assert made["images"] == len(source) and made["images_per_second"] > 0
+    with np.load(tmp_path / "f.npz") as file:
+        assert file["features"].shape == (len(source), 64)
+        assert file["features"].dtype == np.float32
+        assert list(file["names"]) == [source[i].name for i in range(len(source))]
+        np.testing.assert_array_equal(file["labels"], source.labels())
+        assert list(file["classes"]) == list(source.classes) == ["0", "1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.npz"]
+    again = embed.embed(encoder, source, tmp_path / "f.npz")
+    assert again["images_per_second"] is None
+    with pytest.raises(UsageError, match="is there already, of something else"):
+        embed.embed(encoder, source, tmp_path / "f.npz", output="token")
+
+
+def test_parquet(tmp_path, encoder, photos):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    source = sources.FolderSource(str(photos / "temple"), "all")
+    embed.embed(encoder, source, tmp_path / "f.parquet")
+    embed.embed(encoder, source, tmp_path / "f.npz")
+    table = parquet.read_table(tmp_path / "f.parquet")
+    with np.load(tmp_path / "f.npz") as file:
+        np.testing.assert_array_equal(np.stack(table["features"].to_numpy()), file["features"])
+    assert table["name"][0].as_py() == source[0].name
+    assert table["class"][0].as_py() == source.classes[table["label"][0].as_py()]
+    with pytest.raises(UsageError, match=r"ends in \.npz"):
+        embed.embed(encoder, source, tmp_path / "p.parquet", output="patches")
+    with pytest.raises(UsageError, match="must end in one of"):
+        embed.embed(encoder, source, tmp_path / "p.csv")
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(tmp_path, many):
+    export.export(random_weights(), tmp_path / "model", format="npz")
+
+    def start(out):
+        command = ["embed", str(tmp_path / "model"), f"--images={many}", f"--out={out}"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "mae_jax.cli", *command],
+            env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    whole = start(tmp_path / "whole.npz")
+    out, err = whole.communicate(timeout=300)
+    assert whole.returncode == 0 and "images/s" in err + out, err
+    killed = start(tmp_path / "again.npz")
+    parts = tmp_path / "again.npz.parts"
+    while killed.poll() is None and not list(parts.glob("*.npy")):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert list(parts.glob("*.npy")) and not (tmp_path / "again.npz").exists()
+    again = start(tmp_path / "again.npz")
+    assert again.wait(timeout=300) == 0
+    assert (tmp_path / "whole.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
