@@ -32,10 +32,16 @@ def tfds_dir(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def new_digits_config(tfds_dir):
+    """Makes a config of a masked autoencoder small enough to train in a second, on the digits."""
+    return lambda: small_config(tfds_dir)
+
+
 @pytest.fixture
-def digits_config(tfds_dir):
-    """A masked autoencoder small enough to train in a second, on the digits."""
-    return small_config(tfds_dir)
+def digits_config(new_digits_config):
+    """One such config."""
+    return new_digits_config()
 
 
 def small_config(tfds_dir):

@@ -67,10 +67,8 @@ def held(tree):
 
 
 @pytest.fixture(scope="module")
-def alone(tfds_dir):
-    from conftest import small_config
-
-    config = small_config(tfds_dir)
+def alone(new_digits_config):
+    config = new_digits_config()
     config.model.heads = config.model.decoder_heads = 4
     task = loop.prepare(config, 1)
     layout = Layout.of(Split(), jax.devices()[:1])
