@@ -10,6 +10,10 @@ import orbax.checkpoint as ocp
 from mae_jax.errors import NoUsableCheckpoint, UsageError
 from mae_jax.train.state import TrainState
 
+# Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
+# could see. 2: the columns of qkv are ordered by head.
+_LAYOUT = 2
+
 
 def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     """The checkpoints below `folder`; saving is asynchronous and atomic."""
@@ -37,7 +41,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, conf
         args=ocp.args.Composite(
             model=ocp.args.StandardSave({"params": state.params, "tables": state.tables}),
             optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
-            position=ocp.args.JsonSave(position),
+            position=ocp.args.JsonSave(position | {"layout": _LAYOUT}),
             config=ocp.args.JsonSave(config),
         ),
     )
@@ -54,7 +58,7 @@ def restore(
       template: shapes, dtypes and shardings to restore into.
 
     Raises:
-      NoUsableCheckpoint: there is one, but it cannot be read.
+      NoUsableCheckpoint: there is one, but it cannot be read, or lies as another version has it.
     """
     step = manager.latest_step()
     if step is None:
@@ -76,6 +80,7 @@ def restore(
         raise NoUsableCheckpoint(
             f"checkpoint {step} in {manager.directory} cannot be restored: {error}"
         ) from error
+    _check_layout(restored.position, step, manager.directory)
     state = TrainState(
         restored.optimizer["step"],
         restored.model["params"],
@@ -97,6 +102,7 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
 
     Raises:
       UsageError: it is no work folder, or has no such checkpoint.
+      NoUsableCheckpoint: its parameters lie as another version of this package has them.
     """
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
@@ -119,8 +125,18 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
                 model=ocp.args.StandardRestore(template), position=ocp.args.JsonRestore()
             ),
         )
+    _check_layout(restored.position, step, folder)
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
     return model | {"step": step, "position": restored.position}
+
+
+def _check_layout(position, step, folder):
+    found = position.get("layout", 1)
+    if found != _LAYOUT:
+        raise NoUsableCheckpoint(
+            f"checkpoint {step} in {folder} has its parameters in layout {found}, and this version "
+            f"reads {_LAYOUT}; use the version of mae_jax that wrote it, or train again"
+        )
 
 
 def _whole_number_keys(tree):

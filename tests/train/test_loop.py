@@ -198,6 +198,16 @@ def test_a_damaged_checkpoint_is_no_fresh_start(digits_config, tmp_path):
         loop.run(digits_config, tmp_path)
 
 
+def test_a_checkpoint_of_another_layout_is_refused(digits_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_LAYOUT", 1)
+    loop.run(digits_config, tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(NoUsableCheckpoint, match="in layout 1, and this version reads 2"):
+        loop.run(digits_config, tmp_path / "run")
+    with pytest.raises(NoUsableCheckpoint, match="in layout 1"):
+        checkpoint.read_model(str(tmp_path / "run"))
+
+
 def test_changed_data_is_refused(photos, tmp_path, digits_config):
     import shutil
 
