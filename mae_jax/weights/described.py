@@ -45,11 +45,6 @@ class Weights:
     std: tuple[float, ...]
     origin: dict[str, Any]
 
-    @property
-    def heads(self) -> dict[str, int]:
-        """Of encoder and decoder, for `keymap`."""
-        return {"encoder": self.dimensions.heads, "decoder": self.dimensions.decoder_heads}
-
     def settings(self) -> dict[str, Any]:
         """All but the tensors and the origin, as JSON can hold it; see `describe`."""
         d = dataclasses.asdict(self.dimensions)

@@ -75,7 +75,7 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
 def build(weights: Weights, *, dtype: Any = jnp.float32, scan: bool = False) -> nnx.Module:
     """The model: MaskedAutoencoder, VisionTransformer, or something with an `encoder`."""
     graphdef, state = nnx.split(_abstract(weights, dtype, scan))
-    ours = keymap.from_published(weights.tensors, weights.heads)
+    ours = keymap.from_published(weights.tensors)
     variables = dict(nnx.to_flat_state(state))
     for path, value in ours.items():
         variables[path].set_value(jnp.asarray(value))
@@ -92,9 +92,7 @@ def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
 
 def tensors(model: nnx.Module) -> dict[str, np.ndarray]:
     """A model's parameters and tables by published name, in PyTorch's layout."""
-    d = model.dimensions
-    heads = {"encoder": d.heads, "decoder": d.decoder_heads}
-    return keymap.to_published(flat(nnx.to_pure_dict(nnx.state(model))), heads)
+    return keymap.to_published(flat(nnx.to_pure_dict(nnx.state(model))))
 
 
 def flat(tree: dict) -> dict[keymap.Path, np.ndarray]:

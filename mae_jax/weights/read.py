@@ -108,8 +108,7 @@ def _work_folder(path, step):
     said = {name: config.model[name] for name in names}
     d = objectives.Reconstruct.from_config(config).dimensions
     tensors = keymap.to_published(
-        model.flat(found["params"]) | model.flat(found["tables"]),  # no path is in both
-        {"encoder": d.heads, "decoder": d.decoder_heads},
+        model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
     )
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}
     said |= {"image_size": d.image_size, "patch_size": d.patch_size}
