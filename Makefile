@@ -38,7 +38,8 @@ test-interop: $(INTEROP)/.done
 $(INTEROP)/.done: setup.py constraints.txt constraints-interop.txt
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP_PIP) --no-deps $(TORCH) || \
-		$(INTEROP_PIP) --no-deps --index-url $(TORCH_INDEX) $(TORCH) || \
+		$(INTEROP_PIP) --no-deps --retries 1 --timeout 30 --index-url $(TORCH_INDEX) \
+		$(TORCH) || \
 		{ echo '$(TORCH) is neither where pip looks nor at $(TORCH_INDEX);' \
 		'have its wheel in a folder and set PIP_FIND_LINKS to that' >&2; exit 1; }
 	$(INTEROP_PIP) $(PINNED) -e '.[interop]' filelock jinja2 networkx setuptools transformers
