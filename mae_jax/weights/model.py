@@ -1,5 +1,6 @@
 """Weights as a model of ours, and a model of ours as weights."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -36,27 +37,16 @@ class _Holder(nnx.Module):
 
 
 def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
-    d = weights.dimensions
-    arguments = dict(
-        image_size=d.image_size,
-        patch_size=d.patch_size,
-        channels=d.channels,
-        width=d.width,
-        depth=d.depth,
-        heads=d.heads,
-        class_token=weights.class_token,
-        dtype=dtype,
-        scan=scan,
-    )
+    encoder = dataclasses.asdict(weights.dimensions)
+    decoder = {name: encoder.pop(name) for name in list(encoder) if name.startswith("decoder_")}
+    arguments = encoder | dict(class_token=weights.class_token, dtype=dtype, scan=scan)
 
     def create():
         rngs = nnx.Rngs(0)
         if weights.kind == "full":
             return MaskedAutoencoder(
                 **arguments,
-                decoder_width=d.decoder_width,
-                decoder_depth=d.decoder_depth,
-                decoder_heads=d.decoder_heads,
+                **decoder,
                 mask_ratio=weights.mask_ratio,
                 sampling=weights.sampling,
                 norm_pix=weights.norm_pix,
