@@ -11,6 +11,8 @@ TENSORFLOW = [
 ]
 DIGITS = ["scikit-learn>=1.5,<2"]
 ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13,<2"]
+# The TPU compiler, of the release that jax is made for.
+PLAN = ["jax[tpu]>=0.10,<0.13"]
 TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
 
 setup(
@@ -45,9 +47,10 @@ setup(
         # Also needs `pip install --no-deps jax2onnx`, which asks for an older orbax-checkpoint than
         # ours, for its examples alone; what it does need is here.
         "onnx": ONNX,
+        "plan": PLAN,
         "parquet": ["pyarrow>=20"],
         "demo": TENSORFLOW + DIGITS,
-        "test": TENSORFLOW + DIGITS + TEST,
+        "test": TENSORFLOW + DIGITS + PLAN + TEST,
         "interop": DIGITS + TEST + ONNX,
         "lint": ["ruff>=0.9,<1"],
     },

@@ -29,6 +29,8 @@ _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       draw what the model makes of hidden patches
   mae-jax features SOURCE --images=FOLDER|FILE --out=features.png
       draw patch tokens as colours, and where the class token looks
+  mae-jax plan --config=configs/in1k/l16.py --topology=v3:8x8[,v5p:4x4x4] [--compare]
+      whether pre-training fits TPUs that are not there, how long it takes and what limits it
 
 SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers', timm's
 or mae-jax export's; --config.init_from takes the same. With it go
@@ -121,6 +123,17 @@ def features(args: flags.FlagValues) -> dict:
     return pictures.features(source_flags.read(args, args.source, "encoder"), args.images, args.out)
 
 
+def plan(args: flags.FlagValues) -> list[dict]:
+    """Estimates runs on TPUs that are not there; an object per topology."""
+    import dataclasses
+
+    from mae_jax.plan import search
+    from mae_jax.train import metrics
+
+    found = search.run(args.config, args.topology, args.images, args.compare, metrics.say)
+    return [dataclasses.asdict(estimate) for estimate in found]
+
+
 VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "pretrain": pretrain,
     "finetune": finetune,
@@ -128,6 +141,7 @@ VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "embed": embed,
     "reconstruct": reconstruct,
     "features": features,
+    "plan": plan,
 }
 # What each verb cannot do without; `source` is not a flag but stands by itself.
 _NEEDED = {
@@ -137,6 +151,7 @@ _NEEDED = {
     "embed": ("source", "out"),
     "reconstruct": ("source", "images", "out"),
     "features": ("source", "images", "out"),
+    "plan": ("config", "topology"),
 }
 
 
@@ -202,7 +217,8 @@ def _run(argv: list[str]) -> int:
     else:
         result = VERBS[verb](args)
     if args.json:
-        print(json.dumps(result))
+        for line in result if isinstance(result, list) else [result]:
+            print(json.dumps(line))
     else:
         print(_readable(result))
     return 0
@@ -254,6 +270,10 @@ def _define(verb: str, args: flags.FlagValues) -> None:
         flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)
         flags.DEFINE_integer("process_id", None, "which of them this is", flag_values=args)
         flags.DEFINE_integer("init_timeout", 300, "seconds to wait for them", flag_values=args)
+    elif verb == "plan":
+        flags.DEFINE_list("topology", None, "TPU topologies", flag_values=args)
+        flags.DEFINE_integer("images", None, "images to train on", flag_values=args)
+        flags.DEFINE_bool("compare", False, "rank sharding and remat", flag_values=args)
     else:
         text("source")
         text("out")
@@ -292,6 +312,11 @@ def _expect_objective(cfg, objective: str) -> None:
 
 
 def _readable(result: dict) -> str:
+    if isinstance(result, list):
+        from mae_jax.plan import report
+        from mae_jax.plan.estimate import Estimate
+
+        return report.readable([Estimate(**estimate) for estimate in result])
     lines = []
     for name, value in result.items():
         if name == "accuracy":

@@ -111,6 +111,11 @@ SCHEMA: dict[str, Any] = {
             "auto is grouped on TPUs",
             **_one_of("auto", "plain", "grouped"),
         ),
+        "remat": Key(
+            False,
+            "compute blocks again for the gradient instead of storing what is inside: less memory, "
+            "a third more work",
+        ),
         "scan": Key(
             None,
             "run blocks as one scanned block, which compiles faster; unset: on CPU, where it also "

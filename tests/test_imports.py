@@ -14,7 +14,7 @@ LAYERS = [
     {"config", "data", "hosts", "parallel"},
     {"evaluate", "visualize"},
     {"train"},
-    {"weights"},
+    {"weights", "plan"},
     {"few_labels", "embed", "source_flags", "pictures"},
     {"cli"},
 ]

@@ -60,9 +60,11 @@ class Encoder(nnx.Module):
         dtype: Dtype = jnp.float32,
         scan: bool = False,
         grouped: bool = False,
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        self.patch_size, self.scan, self.dtype = d.patch_size, scan, dtype
+        self.patch_size, self.dtype = d.patch_size, dtype
+        self.scan, self.remat = scan, remat
         token = nnx.initializers.normal(0.02)
         self.patch_embed = PatchEmbed(d, dtype=dtype, rngs=rngs)
         self.cls_token = nnx.data(
@@ -96,7 +98,7 @@ class Encoder(nnx.Module):
           (B, [1 +] K, D): the class token first where there is one, then the patches.
         """
         x_BND = self.embed(images, keep_BK=keep_BK, mask_BN=mask_BN)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan, remat=self.remat)
         return x_BND if self.norm is None else self.norm(x_BND)
 
     def attention(self, images: jax.Array) -> jax.Array:

@@ -42,10 +42,12 @@ class Decoder(nnx.Module):
         dtype: Dtype,
         scan: bool,
         grouped: bool,
+        remat: bool,
         rngs: nnx.Rngs,
     ):
         width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
-        self.tokens, self.scan, self.dtype = int(class_token), scan, dtype
+        self.tokens, self.dtype = int(class_token), dtype
+        self.scan, self.remat = scan, remat
         common = dict(dtype=dtype, rngs=rngs)
         self.embed = transformer.Linear(d.width, width, **common)
         token = nnx.initializers.normal(0.02)
@@ -85,7 +87,9 @@ class Decoder(nnx.Module):
         if self.tokens:
             cls = cls + jnp.broadcast_to(pos_embed[:, :1], cls.shape)
             x_BND = jnp.concatenate([cls, x_BND], axis=1)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)[:, self.tokens :]
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan, remat=self.remat)[
+            :, self.tokens :
+        ]
         if self.mask_token is None:
             if hidden:
                 x_BND = jnp.take_along_axis(x_BND, masks.hide_BM[..., None], axis=1)
@@ -113,6 +117,7 @@ class MaskedAutoencoder(nnx.Module):
       dtype: of the computation; parameters are float32.
       scan: run the blocks as one scanned block, which compiles faster.
       grouped: multiply heads in groups as wide as a TPU's registers (`grouped_heads`).
+      remat: compute blocks again for the gradient instead of storing what is inside.
 
     Raises:
       ValueError: dimensions that do not fit together, or a mask ratio that hides nothing or all.
@@ -139,6 +144,7 @@ class MaskedAutoencoder(nnx.Module):
         dtype: Dtype = jnp.float32,
         scan: bool = False,
         grouped: bool = False,
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -162,7 +168,12 @@ class MaskedAutoencoder(nnx.Module):
         self.mask_ratio, self.sampling, self.norm_pix = mask_ratio, sampling, norm_pix
         self.mask_tokens_in_encoder = mask_tokens_in_encoder
         common = dict(
-            class_token=class_token, dtype=jnp.dtype(dtype), scan=scan, grouped=grouped, rngs=rngs
+            class_token=class_token,
+            dtype=jnp.dtype(dtype),
+            scan=scan,
+            grouped=grouped,
+            remat=remat,
+            rngs=rngs,
         )
         self.encoder = Encoder(d, mask_token=mask_tokens_in_encoder, **common)
         self.decoder = Decoder(d, mask_token=not mask_tokens_in_encoder, **common)

@@ -88,7 +88,9 @@ class Attention(nnx.Module):
             mixed = grouped_heads.attend(q, k, v, width // self.heads)
             return self.proj(mixed, grouped_heads.join)
         q, k, v = (self._split(x) for x in self.qkv(x_BND, self._scale(width)))
-        mixed = products.mix(_weigh(q, k).astype(x_BND.dtype), v)
+        weights = _weigh(q, k).astype(x_BND.dtype)
+        with jax.named_scope("attention"):
+            mixed = products.mix(weights, v)
         return self.proj(jnp.moveaxis(mixed, 1, 2).reshape(x_BND.shape))
 
     def weights(self, x_BND: jax.Array) -> jax.Array:
@@ -105,7 +107,8 @@ class Attention(nnx.Module):
 
 
 def _weigh(q_BHNd: jax.Array, k_BHNd: jax.Array) -> jax.Array:
-    return jax.nn.softmax(products.scores(q_BHNd, k_BHNd).astype(jnp.float32))
+    with jax.named_scope("attention"):
+        return jax.nn.softmax(products.scores(q_BHNd, k_BHNd).astype(jnp.float32))
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -134,6 +137,11 @@ class Mlp(nnx.Module):
         return self.fc2(gelu(self.fc1(x_BND)))
 
 
+def _normalise(norm, x_BND):
+    with jax.named_scope("normalisation"):  # by which `plan` knows it
+        return norm(x_BND)
+
+
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
@@ -146,8 +154,8 @@ class Block(nnx.Module):
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        x_BND = x_BND + self.attn(self.norm1(x_BND))
-        return x_BND + self.mlp(self.norm2(x_BND))
+        x_BND = x_BND + self.attn(_normalise(self.norm1, x_BND))
+        return x_BND + self.mlp(_normalise(self.norm2, x_BND))
 
 
 def blocks(width: int, heads: int, depth: int, **arguments) -> nnx.List:
@@ -155,20 +163,26 @@ def blocks(width: int, heads: int, depth: int, **arguments) -> nnx.List:
     return nnx.List([Block(width, heads, **arguments) for _ in range(depth)])
 
 
-def apply_blocks(stack: nnx.List, x_BND: jax.Array, *, scan: bool) -> jax.Array:
+def apply_blocks(
+    stack: nnx.List, x_BND: jax.Array, *, scan: bool, remat: bool = False
+) -> jax.Array:
     """Runs the blocks one after the other.
 
-    Scanned, the program is compiled once for all blocks instead of once for each. Parameters are
-    stacked on the fly, so that checkpoints and sharding rules are the same either way.
+    Args:
+      scan: the program is compiled once for all blocks instead of once for each. Parameters are
+        stacked on the fly, so that checkpoints and sharding rules are the same either way.
+      remat: the gradient computes a block again from its input instead of storing what is inside.
     """
-    if not scan or len(stack) == 1:
-        for block in stack:
-            x_BND = block(x_BND)
-        return x_BND
     structure = nnx.graphdef(stack[0])
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[nnx.state(b) for b in stack])
 
     def step(x_BND, state):
         return nnx.merge(structure, state)(x_BND), None
 
-    return jax.lax.scan(step, x_BND, stacked)[0]
+    if remat:
+        step = jax.checkpoint(step)
+    states = [nnx.state(block) for block in stack]
+    if scan and len(stack) > 1:
+        return jax.lax.scan(step, x_BND, jax.tree.map(lambda *x: jnp.stack(x), *states))[0]
+    for state in states:
+        x_BND, _ = step(x_BND, state)
+    return x_BND

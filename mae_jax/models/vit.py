@@ -44,6 +44,7 @@ class VisionTransformer(nnx.Module):
         dtype: Dtype = jnp.float32,
         scan: bool = False,
         grouped: bool = False,
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -69,6 +70,7 @@ class VisionTransformer(nnx.Module):
             dtype=jnp.dtype(dtype),
             scan=scan,
             grouped=grouped,
+            remat=remat,
             rngs=rngs,
         )
         self.fc_norm = nnx.data(

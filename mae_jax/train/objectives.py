@@ -45,6 +45,7 @@ def _model_arguments(config) -> dict[str, Any]:
         class_token=model.class_token,
         dtype=compute_dtype(model.dtype),
         scan=jax.default_backend() == "cpu" if model.scan is None else model.scan,
+        remat=model.remat,
         grouped=model.attention == "grouped"
         or (model.attention == "auto" and jax.default_backend() == "tpu"),
     )

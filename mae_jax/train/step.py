@@ -67,8 +67,9 @@ def train_step(
 
     # Each device gets the sum of its part of the gradient only, if that is all it updates.
     gradient = jax.lax.with_sharding_constraint(gradient, layout.optimizer(gradient))
-    updates, opt_state = recipe.build().update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    with jax.named_scope("optimizer"):  # by which `plan` knows it
+        updates, opt_state = recipe.build().update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
         "grad_norm": optax.tree.norm(gradient),
