@@ -80,7 +80,10 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With drop path (Huang et al. 2016) both branches are scaled per sample, by `drop_path_scales`.
+    """
 
     def __init__(self, width: int, heads: int, *, dtype: Dtype, rngs: nnx.Rngs):
         self.norm1 = layer_norm(width, dtype, rngs)
@@ -88,9 +91,25 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(width, dtype, rngs)
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x_BND: jax.Array) -> jax.Array:
-        x_BND = x_BND + self.attn(self.norm1(x_BND))
-        return x_BND + self.mlp(self.norm2(x_BND))
+    def __call__(self, x_BND: jax.Array, scale_B2: jax.Array | None = None) -> jax.Array:
+        x_BND = x_BND + _scaled(self.attn(self.norm1(x_BND)), scale_B2, 0)
+        return x_BND + _scaled(self.mlp(self.norm2(x_BND)), scale_B2, 1)
+
+
+def _scaled(branch_BND, scale_B2, index):
+    if scale_B2 is None:
+        return branch_BND
+    return branch_BND * scale_B2[:, index, None, None].astype(branch_BND.dtype)
+
+
+def drop_path_scales(key: jax.Array, batch: int, depth: int, rate: float) -> jax.Array:
+    """What every branch of every sample is scaled by, (B, depth, 2) float32: 0, or 1 / kept.
+
+    Branches of block i are dropped with probability rate * i / (depth - 1), each by itself, and
+    scaled so that their expectation stays.
+    """
+    kept = 1 - jnp.linspace(0, rate, depth)[None, :, None]
+    return jax.random.bernoulli(key, kept, (batch, depth, 2)) / kept
 
 
 def blocks(width: int, heads: int, depth: int, *, dtype: Dtype, rngs: nnx.Rngs) -> nnx.List:
@@ -98,20 +117,27 @@ def blocks(width: int, heads: int, depth: int, *, dtype: Dtype, rngs: nnx.Rngs) 
     return nnx.List([Block(width, heads, dtype=dtype, rngs=rngs) for _ in range(depth)])
 
 
-def apply_blocks(stack: nnx.List, x_BND: jax.Array, *, scan: bool) -> jax.Array:
+def apply_blocks(
+    stack: nnx.List, x_BND: jax.Array, *, scan: bool, scales: jax.Array | None = None
+) -> jax.Array:
     """Runs the blocks one after the other.
+
+    Args:
+      scales: of their branches, (B, blocks, 2); see `drop_path_scales`.
 
     Scanned, the program is compiled once for all blocks instead of once for each. Parameters are
     stacked on the fly, so that checkpoints and sharding rules are the same either way.
     """
     if not scan or len(stack) == 1:
-        for block in stack:
-            x_BND = block(x_BND)
+        for index, block in enumerate(stack):
+            x_BND = block(x_BND, None if scales is None else scales[:, index])
         return x_BND
     structure = nnx.graphdef(stack[0])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[nnx.state(b) for b in stack])
 
-    def step(x_BND, state):
-        return nnx.merge(structure, state)(x_BND), None
+    def step(x_BND, one):
+        state, scale_B2 = one
+        return nnx.merge(structure, state)(x_BND, scale_B2), None
 
-    return jax.lax.scan(step, x_BND, stacked)[0]
+    by_block = None if scales is None else jnp.moveaxis(scales, 1, 0)
+    return jax.lax.scan(step, x_BND, (stacked, by_block))[0]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data.channels import IMAGENET_MEAN, IMAGENET_STD
 from mae_jax.errors import UsageError
 from mae_jax.models import patches, sizes
-from mae_jax.train.objectives import IMAGENET_MEAN, IMAGENET_STD
 from mae_jax.weights import keymap
 
 GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
