@@ -32,9 +32,7 @@ def test_all_augmentation_is_the_same_on_one_and_eight_devices(everything):
     one, eight = run(everything, 1), run(everything, 8)
     np.testing.assert_allclose(one[0], eight[0], atol=1e-5, rtol=0)
     np.testing.assert_array_equal(one[2], eight[2])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one[3].ema, eight[3].ema
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one[3].ema, eight[3].ema)
 
 
 def test_the_moving_average_is_the_closed_form(everything):
@@ -62,9 +60,7 @@ def test_a_probe_trains_its_head_alone(config, devices):
 
 def test_batch_norm_is_over_the_whole_batch_on_any_devices(config):
     one, eight = run(as_probe(config), 1)[3], run(config, 8)[3]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.tables, eight.tables
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.tables, eight.tables)
 
 
 def test_accumulation_goes_through_a_probe(config):
