@@ -10,7 +10,9 @@ from mae_jax.config import default_config
 def get_config():
     config = default_config()
     model, data, train = config.model, config.data, config.train
-    model.image_size, model.pool, model.scan = (8, 8), "token", False
+    # Of the images; every encoder brings its own dimensions.
+    model.image_size, model.patch_size, model.channels = (8, 8), (2, 2), 1
+    model.pool, model.scan = "token", False
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
     data.batch_size, data.cache = 256, True

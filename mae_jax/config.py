@@ -175,6 +175,9 @@ SCHEMA: dict[str, Any] = {
         "epochs": Key(None, "passes over the data", kind=float, **_above(0)),
         "steps": Key(None, "updates, instead of epochs", kind=int, **_at_least(1)),
         "warmup_epochs": Key(40.0, "linear warm-up from zero", **_at_least(0)),
+        "warmup_steps": Key(
+            None, "the warm-up in updates, instead of epochs", kind=int, **_at_least(0)
+        ),
         "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_above(0)),
         "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
         "weight_decay": Key(

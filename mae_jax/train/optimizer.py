@@ -52,10 +52,13 @@ class Recipe:
     ) -> "Recipe":
         """The recipe of a config, for `steps` updates in all."""
         train = config.train
+        warmup = train.warmup_steps
+        if warmup is None:
+            warmup = round(train.warmup_epochs * steps_per_epoch)
         return cls(
             peak_lr=train.base_lr * config.data.batch_size / 256,
             min_lr=train.min_lr,
-            warmup_steps=min(round(train.warmup_epochs * steps_per_epoch), steps),
+            warmup_steps=min(warmup, steps),
             steps=steps,
             weight_decay=train.weight_decay,
             undecayed=undecayed,

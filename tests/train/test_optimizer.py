@@ -36,6 +36,9 @@ def test_learning_rate_is_scaled_by_the_batch():
     recipe = Recipe.from_config(config, steps=100, steps_per_epoch=1, undecayed=(), depth=1)
     assert recipe.peak_lr == pytest.approx(1.5e-4 * 4096 / 256)
     assert recipe.warmup_steps == 40
+    config.train.warmup_steps = 7
+    recipe = Recipe.from_config(config, steps=100, steps_per_epoch=9, undecayed=(), depth=1)
+    assert recipe.warmup_steps == 7
 
 
 @pytest.mark.parametrize("step", [0, 3, 10, 11, 60, 109])
