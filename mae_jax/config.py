@@ -317,8 +317,11 @@ def unknown_key(name: str) -> UsageError:
     return UsageError(f"config key {name!r} is unknown; did you mean {nearest(name)!r}?")
 
 
-def validate(config: config_dict.ConfigDict) -> None:
+def validate(config: config_dict.ConfigDict, *, trains: bool = True) -> None:
     """Checks every key by itself and those that must fit together.
+
+    Args:
+      trains: whether there is a training, which must say how long it is.
 
     Raises:
       UsageError: the first key that is wrong, its value, and what would be right.
@@ -351,17 +354,17 @@ def validate(config: config_dict.ConfigDict) -> None:
         )
         if not finite or not key.allowed(value):
             raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
-    _validate_together(config)
+    _validate_together(config, trains)
 
 
-def _validate_together(config) -> None:
+def _validate_together(config, trains) -> None:
     data, train, model = config.data, config.train, config.model
     if (data.name is None) == (data.folder is None):
         raise UsageError(
             f"exactly one of data.name (now {data.name!r}) and data.folder (now {data.folder!r}) "
             "must be set"
         )
-    if (train.epochs is None) == (train.steps is None):
+    if trains and (train.epochs is None) == (train.steps is None):
         raise UsageError(
             f"exactly one of train.epochs (now {train.epochs}) and train.steps "
             f"(now {train.steps}) must be set"

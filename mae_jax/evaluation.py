@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mae_jax import config as config_lib
 from mae_jax.data import loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.evaluate.measures import Tally
@@ -140,6 +141,7 @@ def evaluate(weights: Weights, config, out: str | Path | None = None) -> dict[st
       UsageError: no classifier, no such data, other classes, or `out` cannot be written.
       BrokenRecord: an image cannot be read.
     """
+    config_lib.validate(config, trains=False)
     folder = _make(out)
     data = config.data
     source = sources.open_source(data, data.eval_split or data.split)
@@ -177,6 +179,7 @@ def robustness(
     for name in names:
         if name not in SETS:
             raise UsageError(f"robustness set {name!r} is unknown; known are {', '.join(SETS)}")
+    config_lib.validate(config, trains=False)
     places = {name: [_open(part, config, root) for part in SETS[name].parts] for name in names}
     folder = _make(out)
     evaluator = _evaluator(weights, config)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax import config as config_lib
 from mae_jax import embed, finetune
 from mae_jax.data import few, sources
 from mae_jax.errors import UsageError
@@ -51,6 +52,7 @@ def compare(
       UsageError: an unknown method, no held-out images, no labels, or what reading and training
         say.
     """
+    config_lib.validate(config, trains="linear" in methods)
     _check(encoders, config, methods, draws)
     folder = Path(out).absolute()
     data = config.data

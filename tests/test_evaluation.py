@@ -117,6 +117,7 @@ def test_robustness_sets_from_folders(imagenet, tmp_path):
 def test_mistakes_are_found_before_anything_runs(imagenet, tmp_path):
     weights, _root, _ = imagenet
     config = default_config()
+    config.data.name = "imagenet2012"
     with pytest.raises(UsageError, match=re.escape("robustness set 'imagenet_d' is unknown")):
         evaluation.robustness(weights, config, ["imagenet_d"])
     with pytest.raises(UsageError, match="has no folder"):
