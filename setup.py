@@ -11,6 +11,7 @@ TENSORFLOW = [
 ]
 DIGITS = ["scikit-learn>=1.5,<2"]
 ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13,<2"]
+PLOTS = ["matplotlib>=3.9,<4"]
 TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
 
 setup(
@@ -46,8 +47,9 @@ setup(
         # ours, for its examples alone; what it does need is here.
         "onnx": ONNX,
         "parquet": ["pyarrow>=20"],
+        "plots": PLOTS,  # of comparisons, beside their tables
         "demo": TENSORFLOW + DIGITS,
-        "test": TENSORFLOW + DIGITS + TEST,
+        "test": TENSORFLOW + DIGITS + PLOTS + TEST,
         "interop": DIGITS + TEST + ONNX,
         "lint": ["ruff>=0.9,<1"],
     },

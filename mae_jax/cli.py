@@ -21,7 +21,7 @@ _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       counts per class and numbers of trained blocks; with --baselines beside regression on
       pixels and a network from scratch, which has its own recipe if --scratch names a config
   mae-jax probe SOURCE [SOURCE ...] --config=configs/digits_probe.py --out=FOLDER \\
-          [--methods=logistic,knn,linear] [--output=token|mean] [--draws=5]
+          [--methods=logistic,knn,linear] [--output=token|mean] [--draws=5] [--heads=N]
       compare frozen encoders on the same labelled images: a table and a plot
   mae-jax probe --config=configs/in1k/linear.py --config.init_from=SOURCE --workdir=FOLDER
       train one linear probe
@@ -114,6 +114,7 @@ def probe(args: flags.FlagValues) -> dict:
         methods=args.methods,
         output=args.output,
         draws=args.draws,
+        heads=args.heads,
     )
 
 
@@ -341,6 +342,7 @@ def _define(verb: str, args: flags.FlagValues) -> None:
     if verb == "probe":
         flags.DEFINE_list("methods", ["logistic", "knn"], "probes", flag_values=args)
         text("output")
+        flags.DEFINE_integer("heads", None, "attention heads of SOURCE", flag_values=args)
     if verb == "evaluate":
         flags.DEFINE_list("robustness", None, "sets", flag_values=args)
         text("root")

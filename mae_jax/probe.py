@@ -30,6 +30,7 @@ def compare(
     methods: Sequence[str] = ("logistic", "knn"),
     output: str | None = None,
     draws: int = 1,
+    heads: int | None = None,
 ) -> dict[str, Any]:
     """Puts every encoder through the same probes, on the same images.
 
@@ -44,6 +45,7 @@ def compare(
         published linear probe with augmentation, trained in `out/linear`.
       output: the features: "token" or "mean"; by default the class token, where there is one.
       draws: of few labels.
+      heads: of those encoders that do not say it, and whose width does not settle it.
 
     Returns:
       A row per encoder.
@@ -63,7 +65,9 @@ def compare(
     for name, encoder_source in zip(_names(encoders), encoders, strict=True):
         metrics.say(f"{name}: {encoder_source}")
         rows.append(
-            _probe(name, encoder_source, config, folder, methods, output, draws, train, held_out)
+            _probe(
+                name, encoder_source, config, folder, methods, output, draws, heads, train, held_out
+            )
         )
         (folder / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
     (folder / "comparison.md").write_text(markdown(rows) + "\n")
@@ -79,11 +83,11 @@ def compare(
     }
 
 
-def _probe(name, encoder_source, config, folder, methods, output, draws, train, held_out):
+def _probe(name, encoder_source, config, folder, methods, output, draws, heads, train, held_out):
     weights = read(
         encoder_source,
         part="encoder",
-        heads=config.model.heads,
+        heads=heads,
         image_size=_sides(config.model.image_size),
     ).resized(_sides(config.model.image_size))
     encoder = load.PretrainedEncoder(weights)
@@ -107,7 +111,7 @@ def _probe(name, encoder_source, config, folder, methods, output, draws, train, 
             if method != "linear":
                 row[method] = _spread(_on_features(method, features, config, draws, train.classes))
     if "linear" in methods:
-        row["linear"] = _spread(_linear(name, encoder_source, config, folder, draws))
+        row["linear"] = _spread(_linear(name, encoder_source, config, folder, draws, heads))
     return row
 
 
@@ -136,11 +140,12 @@ def _on_features(method, features, config, draws, classes) -> list[dict[str, flo
     return found
 
 
-def _linear(name, encoder_source, config, folder, draws) -> list[dict[str, float]]:
+def _linear(name, encoder_source, config, folder, draws, heads) -> list[dict[str, float]]:
     found = []
     for number in range(config.data.label_draw, config.data.label_draw + draws):
         one = config.copy_and_resolve_references()
         one.init_from, one.data.label_draw = str(encoder_source), number
+        one.model.heads = heads
         if one.data.labels_per_class is None and one.data.labels_share is None:
             one.seed = config.seed + number
         summary = finetune.run(one, folder / "linear" / f"{name}-{number}", quiet=True)

@@ -1,9 +1,11 @@
 """The encoder that `init_from` names, for a run to start from."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from mae_jax import config as config_lib
+from mae_jax.errors import UsageError
 from mae_jax.train import workdir
 from mae_jax.weights import keymap
 from mae_jax.weights.described import Weights
@@ -11,10 +13,14 @@ from mae_jax.weights.read import read
 
 
 def _read(config) -> Weights:
-    # What the source does not say, the config's model section may.
-    return read(
-        config.init_from, part="encoder", heads=config.model.heads, image_size=_sides(config)
-    )
+    said = functools.partial(read, config.init_from, part="encoder", image_size=_sides(config))
+    try:
+        return said()
+    except UsageError:
+        if config.model.heads is None:
+            raise
+        # What the source does not say, the config's model section may.
+        return said(heads=config.model.heads)
 
 
 def _sides(config):
