@@ -48,6 +48,7 @@ class VisionTransformer(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
+        grouped: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -73,6 +74,7 @@ class VisionTransformer(nnx.Module):
             frozen=frozen,
             dtype=jnp.dtype(dtype),
             scan=scan,
+            grouped=grouped,
             rngs=rngs,
         )
         self.fc_norm = nnx.data(
