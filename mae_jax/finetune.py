@@ -73,9 +73,7 @@ def compare(
                 name += [] if count is None else [f"labels{count}"]
                 name += [] if trained is None else [f"blocks{trained:g}"]
                 where = Path(folder) / "-".join([*name, str(draw)])
-                summary = run(one, where, quiet=True)
-                average = summary["measures"].get("eval_ema_accuracy")
-                accuracy = average or summary["measures"]["eval_accuracy"]
+                accuracy = accuracy_of(run(one, where, quiet=True))
             row = {"method": method, "labels": count, "blocks": trained, "accuracies": []}
             rows.setdefault((method, count, trained), row)["accuracies"].append(accuracy)
         latest = ", ".join(
@@ -92,6 +90,12 @@ def compare(
     path.write_text(json.dumps(found, indent=1))
     plot = curves.draw(found, path.with_name("comparison.png")) if labels or blocks else None
     return {"accuracy": found, "comparison": str(path), "plot": plot and str(plot)}
+
+
+def accuracy_of(summary: dict[str, Any]) -> float:
+    """A run's accuracy on held-out images: of the moving average, where it keeps one."""
+    measures = summary["measures"]
+    return measures.get("eval_ema_accuracy", measures["eval_accuracy"])
 
 
 def _check(config, draws, labels, blocks, baselines):

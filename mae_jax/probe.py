@@ -149,7 +149,7 @@ def _linear(name, encoder_source, config, folder, draws, heads) -> list[dict[str
         if one.data.labels_per_class is None and one.data.labels_share is None:
             one.seed = config.seed + number
         summary = finetune.run(one, folder / "linear" / f"{name}-{number}", quiet=True)
-        found.append({"accuracy": summary["measures"]["eval_accuracy"]})
+        found.append({"accuracy": finetune.accuracy_of(summary)})
     return found
 
 

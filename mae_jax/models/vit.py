@@ -93,8 +93,9 @@ class VisionTransformer(nnx.Module):
             )
         self.head_norm = nnx.data(norm)
         # The published recipe's head starts so small that the first logits are all but equal.
-        small = nnx.initializers.truncated_normal(0.01 if normalise_head else 2e-5)
-        self.head = nnx.Linear(d.width, classes, kernel_init=small, rngs=rngs)
+        small = nnx.initializers.truncated_normal(2e-5)
+        init = nnx.initializers.normal(0.01) if normalise_head else small
+        self.head = nnx.Linear(d.width, classes, kernel_init=init, rngs=rngs)
 
     def features(self, images: jax.Array, scales: jax.Array | None = None) -> jax.Array:
         """(B, *spatial, C) standardised images to the (B, D) features the head reads.
