@@ -77,6 +77,8 @@ def finetune(args: flags.FlagValues) -> dict:
     _expect_objective(args.config, "classify")
     labels = [_count(text) for text in args.labels or []]
     blocks = [_number("blocks", text) for text in args.blocks or []]
+    if args.scratch is not None and not args.baselines:
+        raise errors.UsageError("--scratch is the recipe of a baseline; add --baselines")
     if args.draws == 1 and not (args.baselines or labels or blocks):
         return tuner.run(args.config, args.workdir)
     if args.scratch is not None:
@@ -369,7 +371,12 @@ def _config_error(error: Exception) -> errors.UsageError:
 
 
 def _count(text: str) -> int | str:
-    return "all" if text == "all" else int(_number("labels", text))
+    if text == "all":
+        return text
+    number = _number("labels", text)
+    if number != int(number):
+        raise errors.UsageError(f"--labels: {text!r} is not a whole number")
+    return int(number)
 
 
 def _number(name: str, text: str) -> float:
