@@ -13,6 +13,7 @@ DIGITS = ["scikit-learn>=1.5,<2"]
 ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13,<2"]
 # The TPU compiler, of the release that jax is made for.
 PLAN = ["jax[tpu]>=0.10,<0.13"]
+PLOTS = ["matplotlib>=3.9,<4"]
 TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
 
 setup(
@@ -49,8 +50,9 @@ setup(
         "onnx": ONNX,
         "plan": PLAN,
         "parquet": ["pyarrow>=20"],
+        "plots": PLOTS,  # of comparisons, beside their tables
         "demo": TENSORFLOW + DIGITS,
-        "test": TENSORFLOW + DIGITS + PLAN + TEST,
+        "test": TENSORFLOW + DIGITS + PLAN + PLOTS + TEST,
         "interop": DIGITS + TEST + ONNX,
         "lint": ["ruff>=0.9,<1"],
     },

@@ -15,7 +15,7 @@ LAYERS = [
     {"evaluate", "visualize"},
     {"train"},
     {"weights", "plan"},
-    {"few_labels", "embed", "source_flags", "pictures"},
+    {"finetune", "probe", "evaluation", "embed", "source_flags", "pictures"},
     {"cli"},
 ]
 

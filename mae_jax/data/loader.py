@@ -15,6 +15,8 @@ import numpy as np
 from absl import flags
 
 from mae_jax.data import augment, images
+from mae_jax.data.channels import channel_statistics
+from mae_jax.data.randaugment import RandAugment
 from mae_jax.data.sources import Source
 from mae_jax.errors import BrokenRecord
 
@@ -30,6 +32,7 @@ class Picture:
       size: height and width in pixels.
       channels: values per pixel.
       crop_scale, crop_ratio, flip: the training augmentation.
+      randaugment: what comes after it, or None.
       eval_crop: the evaluation crop, as a share of the shorter side.
     """
 
@@ -39,6 +42,7 @@ class Picture:
     crop_ratio: tuple[float, float]
     flip: bool
     eval_crop: float
+    randaugment: RandAugment | None = None
 
     @classmethod
     def from_config(cls, config) -> "Picture":
@@ -50,6 +54,7 @@ class Picture:
             crop_ratio=tuple(config.data.crop_ratio),
             flip=config.data.flip,
             eval_crop=config.data.eval_crop,
+            randaugment=_randaugment(config),
         )
 
     def augmented(self, image: augment.Picture, rng: np.random.Generator) -> np.ndarray:
@@ -57,11 +62,27 @@ class Picture:
         image = augment.random_resized_crop(image, self.size, rng, self.crop_scale, self.crop_ratio)
         if self.flip and rng.random() < 0.5:
             image = augment.mirror(image)
+        if self.randaugment is not None:
+            image = self.randaugment(image, rng)
         return augment.pixels(image)
 
     def plain(self, image: augment.Picture) -> np.ndarray:
         """The evaluation view of a decoded image, (H, W, C) uint8."""
         return augment.pixels(augment.centre_crop(image, self.size, self.eval_crop))
+
+
+def _randaugment(config):
+    data = config.data
+    if not data.randaugment:
+        return None
+    mean, _ = channel_statistics(config)
+    return RandAugment(
+        operations=data.randaugment,
+        magnitude=data.randaugment_magnitude,
+        deviation=data.randaugment_std,
+        share=data.randaugment_share,
+        fill=tuple(round(255 * value) for value in mean),
+    )
 
 
 class Decoder:

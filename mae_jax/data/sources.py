@@ -264,27 +264,6 @@ def open_images(path: str | Path) -> Source:
     return FolderSource(str(path), "all")
 
 
-def few_labels(source: Source, per_class: int, draw: int) -> Subset:
-    """A draw of `per_class` records of every class, the same for the same `draw`.
-
-    Raises:
-      UsageError: there are no labels, or too few of a class.
-    """
-    labels = source.labels()
-    if not source.classes:
-        raise UsageError(f"data.labels_per_class {per_class} needs labelled data")
-    rng, chosen = np.random.default_rng(draw), []
-    for index, name in enumerate(source.classes):
-        members = np.flatnonzero(labels == index)
-        if len(members) < per_class:
-            raise UsageError(
-                f"data.labels_per_class {per_class} is more than the {len(members)} images of "
-                f"class {name!r}"
-            )
-        chosen.append(rng.permutation(members)[:per_class])
-    return Subset(source, np.sort(np.concatenate(chosen)))
-
-
 def _builder(tfds, name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")

@@ -143,7 +143,10 @@ def _normalise(norm, x_BND):
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With drop path (Huang et al. 2016) both branches are scaled per sample, by `drop_path_scales`.
+    """
 
     def __init__(
         self, width: int, heads: int, *, grouped: bool = False, dtype: Dtype, rngs: nnx.Rngs
@@ -153,9 +156,25 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(width, dtype, rngs)
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x_BND: jax.Array) -> jax.Array:
-        x_BND = x_BND + self.attn(_normalise(self.norm1, x_BND))
-        return x_BND + self.mlp(_normalise(self.norm2, x_BND))
+    def __call__(self, x_BND: jax.Array, scale_B2: jax.Array | None = None) -> jax.Array:
+        x_BND = x_BND + _scaled(self.attn(_normalise(self.norm1, x_BND)), scale_B2, 0)
+        return x_BND + _scaled(self.mlp(_normalise(self.norm2, x_BND)), scale_B2, 1)
+
+
+def _scaled(branch_BND, scale_B2, index):
+    if scale_B2 is None:
+        return branch_BND
+    return branch_BND * scale_B2[:, index, None, None].astype(branch_BND.dtype)
+
+
+def drop_path_scales(key: jax.Array, batch: int, depth: int, rate: float) -> jax.Array:
+    """What every branch of every sample is scaled by, (B, depth, 2) float32: 0, or 1 / kept.
+
+    Branches of block i are dropped with probability rate * i / (depth - 1), each by itself, and
+    scaled so that their expectation stays.
+    """
+    kept = 1 - jnp.linspace(0, rate, depth)[None, :, None]
+    return jax.random.bernoulli(key, kept, (batch, depth, 2)) / kept
 
 
 def blocks(width: int, heads: int, depth: int, **arguments) -> nnx.List:
@@ -164,7 +183,12 @@ def blocks(width: int, heads: int, depth: int, **arguments) -> nnx.List:
 
 
 def apply_blocks(
-    stack: nnx.List, x_BND: jax.Array, *, scan: bool, remat: bool = False
+    stack: nnx.List,
+    x_BND: jax.Array,
+    *,
+    scan: bool,
+    remat: bool = False,
+    scales: jax.Array | None = None,
 ) -> jax.Array:
     """Runs the blocks one after the other.
 
@@ -172,17 +196,21 @@ def apply_blocks(
       scan: the program is compiled once for all blocks instead of once for each. Parameters are
         stacked on the fly, so that checkpoints and sharding rules are the same either way.
       remat: the gradient computes a block again from its input instead of storing what is inside.
+      scales: of their branches, (B, blocks, 2); see `drop_path_scales`.
     """
     structure = nnx.graphdef(stack[0])
 
-    def step(x_BND, state):
-        return nnx.merge(structure, state)(x_BND), None
+    def step(x_BND, one):
+        state, scale_B2 = one
+        return nnx.merge(structure, state)(x_BND, scale_B2), None
 
     if remat:
         step = jax.checkpoint(step)
     states = [nnx.state(block) for block in stack]
     if scan and len(stack) > 1:
-        return jax.lax.scan(step, x_BND, jax.tree.map(lambda *x: jnp.stack(x), *states))[0]
-    for state in states:
-        x_BND, _ = step(x_BND, state)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        by_block = None if scales is None else jnp.moveaxis(scales, 1, 0)
+        return jax.lax.scan(step, x_BND, (stacked, by_block))[0]
+    for index, state in enumerate(states):
+        x_BND, _ = step(x_BND, (state, None if scales is None else scales[:, index]))
     return x_BND

@@ -14,7 +14,7 @@ from clu import parameter_overview
 
 from mae_jax import config as config_lib
 from mae_jax import hosts, parallel
-from mae_jax.data import loader, sources
+from mae_jax.data import few, loader, sources
 from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import checkpoint, metrics, state, workdir
@@ -56,8 +56,6 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
       UsageError: anything in the config that cannot work.
     """
     config_lib.validate(config)
-    if config.init_from is not None and not Path(config.init_from).exists():
-        raise UsageError(f"init_from {config.init_from!r} does not exist")
     train, held_out = _open_data(config)
     steps_per_epoch = len(train) / config.data.batch_size
     steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
@@ -65,7 +63,9 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
         objective: Objective = Reconstruct.from_config(config)
     else:
         if not train.classes:
-            raise UsageError("train.objective 'classify' needs labelled data, and this has none")
+            raise UsageError(
+                f"train.objective {config.train.objective!r} needs labelled data, and this has none"
+            )
         objective = Classify.from_config(config, len(train.classes))
     recipe = Recipe.from_config(
         config,
@@ -87,6 +87,11 @@ def _split(config, objective, recipe, devices, memory):
         heads["model.decoder_heads"] = d.decoder_heads
     parallel.check_heads(split.tensor, heads)
     return split
+
+
+def _check_exists(source):
+    if not Path(source).exists():
+        raise UsageError(f"init_from {source!r} does not exist")
 
 
 def _read_work_folder(config) -> dict[str, Any]:
@@ -120,7 +125,14 @@ def run(
     """
     with _stop_signal() as stop, contextlib.ExitStack() as held:
         resolved = config.to_dict()
-        task = hosts.in_turn(lambda: prepare(config, jax.device_count(), parallel.device_memory()))
+
+        def make():
+            # A run that was begun has all it needs: what it started from may be gone.
+            if config.init_from is not None and not workdir.begun(folder):
+                _check_exists(config.init_from)
+            return prepare(config, jax.device_count(), parallel.device_memory())
+
+        task = hosts.in_turn(make)
         fingerprint = task.train.fingerprint()
         alike = {k: v for k, v in config_lib.flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
@@ -243,7 +255,7 @@ class _Run:
         if config.init_from is not None:
             source = self.read_weights(config)
             try:
-                fresh = state.with_encoder(fresh, source)
+                fresh = state.with_encoder(fresh, source, task.recipe)
             except ValueError as error:
                 raise UsageError(f"init_from {config.init_from!r}: {error}") from None
         self._say(
@@ -315,6 +327,8 @@ class _Run:
                     f"{self.folder} are from before"
                 )
             position = {"step": step, "steps": task.steps, "data": self.fingerprint}
+            if not isinstance(task.objective, Reconstruct):
+                position["classes"] = list(task.train.classes)  # what its logits mean
             checkpoint.save(self.manager, self.state, position, self.resolved)
 
     def _summary(self) -> dict[str, Any]:
@@ -342,8 +356,7 @@ class _Run:
 def _open_data(config):
     data = config.data
     train = sources.open_source(data, data.split)
-    if data.labels_per_class is not None:
-        train = sources.few_labels(train, data.labels_per_class, data.label_draw)
+    train = few.few_labels(train, data)
     held_out = None
     if data.eval_split is not None:
         held_out = sources.open_source(data, data.eval_split, train.classes)

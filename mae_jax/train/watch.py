@@ -44,22 +44,34 @@ class Watch:
         self._batch_size = _evaluation_batch(config.data.batch_size, held_out, layout)
         self._key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
         self._patch_size = objective.dimensions.patch_size
+        self._neighbours, self._temperature = config.log.knn_neighbours, config.log.knn_temperature
         self._bank = None
         if config.log.knn and held_out is not None and train.classes and held_out.classes:
             some = np.random.default_rng(0).permutation(len(train))[: config.log.knn_images]
             self._bank = sources.Subset(train, np.sort(some))
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """Means over the held-out records, each counted once."""
+        """Means over the held-out records, each counted once.
+
+        Where the run keeps a moving average of its parameters, of that too, as `eval_ema_*`.
+        """
         if self._held_out is None:
             return {}
+        found = self._means(state)
+        measures = {f"eval_{name}": value for name, value in found.items()}
+        if state.ema is not None:
+            found = self._means(state.averaged())
+            measures |= {f"eval_ema_{name}": value for name, value in found.items()}
+        return measures
+
+    def _means(self, state):
         sums: dict[str, float] = {}
         for index, batch in enumerate(self._batches(self._held_out)):
             measures = self._apply("measure", state, batch, index)
             for name, values in measures.items():
                 weighted = float((np.asarray(values) * batch["weight"]).sum())
                 sums[name] = sums.get(name, 0.0) + weighted
-        return {f"eval_{name}": total / len(self._held_out) for name, total in sums.items()}
+        return {name: total / len(self._held_out) for name, total in sums.items()}
 
     def neighbours(self, state: TrainState) -> dict[str, float]:
         """kNN accuracy of the frozen encoder on held-out images, where there are labels."""
@@ -72,6 +84,8 @@ class Watch:
             queries,
             self._held_out.labels(),
             classes=len(self._bank.classes),
+            k=self._neighbours,
+            temperature=self._temperature,
         )
         return {"eval_knn_accuracy": value}
 
