@@ -26,8 +26,10 @@ setup(
         "absl-py>=2.1,<3",
         "array_record>=0.8,<0.9",
         "clu>=0.0.12,<0.1",
+        "cykooz-resizer>=4,<5",
         "etils[epath]>=1.10,<2",
         "flax>=0.12.8,<0.13",
+        "fsspec>=2025.2",
         "grain>=0.2.18,<0.3",
         "importlib_resources>=6,<8",  # tfds imports it without asking for it
         "jax>=0.10,<0.13",
@@ -37,6 +39,7 @@ setup(
         "orbax-checkpoint>=0.12.8,<0.13",
         "pillow>=12,<14",
         "safetensors>=0.5,<1",
+        "simplejpeg>=1.8,<2",
         "tensorflow-datasets>=4.9.9,<5",
     ],
     extras_require={

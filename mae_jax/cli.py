@@ -153,11 +153,12 @@ def main(argv: list[str] | None = None) -> int:
         errors.NoUsableCheckpoint,
         errors.Diverged,
         errors.Preempted,
+        errors.WorkerDied,
     ) as error:
         if debug:
             raise
         print(f"mae-jax: {error}", file=sys.stderr)
-        if isinstance(error, errors.BrokenRecord):
+        if isinstance(error, errors.BrokenRecord | errors.WorkerDied):
             _leave_others(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:

@@ -59,7 +59,7 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
     if config.init_from is not None and not Path(config.init_from).exists():
         raise UsageError(f"init_from {config.init_from!r} does not exist")
     train, held_out = _open_data(config)
-    steps_per_epoch = len(train) / config.data.batch_size
+    steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
     if config.train.objective == "reconstruct":
         objective: Objective = Reconstruct.from_config(config)
@@ -115,7 +115,7 @@ def run(
 
     Raises:
       UsageError: a mistake in config or folder; nothing was created.
-      BrokenRecord, Diverged, NoUsableCheckpoint: what their names say.
+      BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     with _stop_signal() as stop, contextlib.ExitStack() as held:
@@ -154,6 +154,7 @@ class _Run:
         self.fingerprint, self.quiet = fingerprint, quiet or not hosts.is_first()
         self.read_weights = read_weights
         config = task.config
+        self.broken = loader.new_ledger(config, task.train, metrics.say)
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
         self.state, self.first = self._start()
@@ -172,6 +173,9 @@ class _Run:
             steps_per_epoch=task.steps_per_epoch,
             batch_size=config.data.batch_size,
         )
+        workers = config.data.workers
+        if workers is None:
+            workers = loader.default_workers(config.data.cache)
         batches = loader.TrainBatches(
             task.train,
             loader.Picture.from_config(config),
@@ -180,7 +184,9 @@ class _Run:
             steps=task.steps,
             cache=config.data.cache,
             rows=self.layout.rows(config.data.batch_size),
-        ).iterate(self.first, config.data.workers)
+            repeats=config.data.repeats,
+            ledger=self.broken,
+        ).iterate(self.first, workers)
         seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
@@ -232,10 +238,13 @@ class _Run:
         restored = checkpoint.restore(self.manager, template)
         if restored is not None:
             resumed, position = restored
-            if position["data"] != self.fingerprint:
+            now = self._identity()
+            changed = config_lib.differences({k: position.get(k, now[k]) for k in now}, now)
+            if changed:
                 raise UsageError(
-                    f"the data has changed since the run was interrupted: it was "
-                    f"{position['data']}, it is {self.fingerprint}"
+                    "the data has changed since the run was interrupted, so that its order would "
+                    "be another; give back what there was, or another --workdir. Different are: "
+                    + "; ".join(changed)
                 )
             self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
             return resumed, int(resumed.step)
@@ -252,6 +261,15 @@ class _Run:
             )
         )
         return fresh, 0
+
+    def _identity(self) -> dict[str, Any]:
+        """What decides which images every step sees."""
+        config = self.task.config
+        return {
+            "data": self.fingerprint,
+            "batch_size": config.data.batch_size,
+            "seed": config.seed,
+        }
 
     def _due(self, step: int) -> bool:
         config, task = self.task.config, self.task
@@ -276,6 +294,8 @@ class _Run:
             )
         if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
             values |= self.progress.measure(step)
+            if self.broken.seen:
+                values["broken_records"] = len(self.broken.seen)
             self._write(step, values)
             self._say(self.progress.line(step, values))
 
@@ -314,7 +334,7 @@ class _Run:
                     f"step {step}: a parameter is no longer finite; the checkpoints in "
                     f"{self.folder} are from before"
                 )
-            position = {"step": step, "steps": task.steps, "data": self.fingerprint}
+            position = {"step": step, "steps": task.steps} | self._identity()
             checkpoint.save(self.manager, self.state, position, self.resolved)
 
     def _summary(self) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def test_tensorboard_files_hold_scalars_and_panels(digits_config, tmp_path):
 def test_a_folder_of_mixed_photographs(photos, tmp_path):
     config = default_config()
     config.data.folder, config.data.split = str(photos), "all[:90%]"
-    config.data.eval_split, config.data.batch_size = "all[90%:]", 16
+    config.data.eval_split, config.data.batch_size, config.data.workers = "all[90%:]", 16, 0
     model, train = config.model, config.train
     model.size, model.image_size, model.patch_size, model.depth = "tiny", (48, 64), (16,), 1
     train.steps, train.warmup_epochs, config.log.tensorboard = 4, 0.1, False
