@@ -49,6 +49,9 @@ setup(
         # ours, for its examples alone; what it does need is here.
         "onnx": ONNX,
         "parquet": ["pyarrow>=20"],
+        # To prepare sets on many machines. Asks for older releases than constraints.txt has of
+        # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
+        "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
         "test": TENSORFLOW + DIGITS + TEST,
         "interop": DIGITS + TEST + ONNX,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from mae_jax import __version__, config, errors, source_flags
+from mae_jax import __version__, config, data_verbs, errors, source_flags
 
 _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
 
@@ -29,6 +29,7 @@ _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       draw what the model makes of hidden patches
   mae-jax features SOURCE --images=FOLDER|FILE --out=features.png
       draw patch tokens as colours, and where the class token looks
+{data_verbs.HELP}
 
 SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers', timm's
 or mae-jax export's; --config.init_from takes the same. With it go
@@ -46,8 +47,8 @@ TPU pods, GKE, SLURM and Open MPI tell each process its place; elsewhere say it:
   --coordinator=HOST:PORT of process 0, --num_processes=N, --process_id=0 to N-1
   --init_timeout=300      seconds to wait for the others before giving up
 
-Exit codes: 0 done, 2 a mistake in the command or config, 3 a broken image, 4 no usable
-checkpoint, 5 diverged, 42 told to stop and saved, 43 another process is missing (start again)."""
+Exit codes: 0 done, 2 a mistake in the command or config, 3 too many broken images, 4 no usable
+checkpoint, 5 diverged, 42 told to stop and saved, 43 a process is missing or died (start again)."""
 
 
 def pretrain(args: flags.FlagValues) -> dict:
@@ -129,6 +130,7 @@ VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "embed": embed,
     "reconstruct": reconstruct,
     "features": features,
+    "data": data_verbs.run,
 }
 # What each verb cannot do without; `source` is not a flag but stands by itself.
 _NEEDED = {
@@ -138,7 +140,9 @@ _NEEDED = {
     "embed": ("source", "out"),
     "reconstruct": ("source", "images", "out"),
     "features": ("source", "images", "out"),
+    "data": ("action",),
 }
+_POSITIONAL = {"source": "SOURCE", "action": f"ACTION ({', '.join(data_verbs.ACTIONS)})"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -203,11 +207,9 @@ def _run(argv: list[str]) -> int:
             return 0
     else:
         result = VERBS[verb](args)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(_readable(result))
-    return 0
+    code = result.pop("exit_code", 0)
+    print(json.dumps(result) if args.json else _readable(result))
+    return code
 
 
 def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
@@ -235,13 +237,14 @@ def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
         raise errors.UsageError(f"--config cannot be read: {reason}") from error
     except Exception as error:  # whatever the Python in a config file may raise
         raise _config_error(error) from error
-    if "source" in _NEEDED[verb] and len(rest) > 1:
-        args.source = rest.pop(1)
+    for name in ("action", "folder") if verb == "data" else ("source",):
+        if name in args and len(rest) > 1:
+            args[name].value = rest.pop(1)
     if len(rest) > 1:
         raise errors.UsageError(f"{rest[1]!r} is not a flag; flags look like --workdir=FOLDER")
     for name in _NEEDED[verb]:
         if args[name].value is None:
-            title = "SOURCE" if name == "source" else f"--{name}"
+            title = _POSITIONAL.get(name, f"--{name}")
             raise errors.UsageError(f"{title} is missing; it is needed by mae-jax {verb}")
     return args
 
@@ -250,7 +253,9 @@ def _define(verb: str, args: flags.FlagValues) -> None:
     def text(name, default=None):
         flags.DEFINE_string(name, default, name, flag_values=args)
 
-    if "workdir" in _NEEDED[verb]:
+    if verb == "data":
+        data_verbs.define(args)
+    elif "workdir" in _NEEDED[verb]:
         text("workdir")
         flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0", flag_values=args)
         flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)

@@ -25,9 +25,18 @@ def read(data: bytes, channels: int, floats: bool, max_pixels: int, name: str) -
     Raises:
       BrokenRecord: there is no such array, or it is larger than `max_pixels`.
     """
+    return convert(_load(data, max_pixels, name), channels, floats, name)
+
+
+def check(data: bytes, max_pixels: int, name: str) -> None:
+    """Raises BrokenRecord unless there is an array of at most so many pixels."""
+    _load(data, max_pixels, name)
+
+
+def _load(data, max_pixels, name):
     try:
         if data[:6] == _NPY:
-            return convert(_array(io.BytesIO(data), max_pixels, name), channels, floats, name)
+            return _array(io.BytesIO(data), max_pixels, name)
         with zipfile.ZipFile(io.BytesIO(data)) as files:
             names = [member for member in files.namelist() if member.endswith(".npy")]
             chosen = "image.npy" if "image.npy" in names else names[0] if len(names) == 1 else None
@@ -37,7 +46,7 @@ def read(data: bytes, channels: int, floats: bool, max_pixels: int, name: str) -
                     "array, or one called image"
                 )
             with files.open(chosen) as file:
-                return convert(_array(file, max_pixels, name), channels, floats, name)
+                return _array(file, max_pixels, name)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
 

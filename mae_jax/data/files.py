@@ -49,10 +49,15 @@ def open_files(folder: str) -> Files:
         raise UsageError(f"data.folder {folder!r} is not a folder")
     if prepared.is_prepared(folder):
         return prepared.PreparedFiles(folder)
+    if (Path(folder) / prepared.PARTS).is_dir():
+        raise UsageError(
+            f"data.folder {folder!r} is the beginning of a prepared set; the same mae-jax data "
+            "prepare again finishes it"
+        )
     return FolderFiles(folder)
 
 
-class _Listed:
+class Listed:
     """Names and sizes of files that were listed."""
 
     def __init__(self, found: dict[str, int]):
@@ -66,6 +71,10 @@ class _Listed:
     def name(self, index: int) -> str:
         return self._names[index]
 
+    def size(self, index: int) -> int:
+        """In bytes."""
+        return int(self._sizes[index])
+
     def fingerprint(self, indices: Sequence[int]) -> dict[str, Any]:
         digest = hashlib.sha256()
         for index in indices:
@@ -78,7 +87,7 @@ class _Listed:
         }
 
 
-class FolderFiles(_Listed):
+class FolderFiles(Listed):
     """Image files below a folder of a local disk."""
 
     def __init__(self, folder: str):
@@ -90,7 +99,7 @@ class FolderFiles(_Listed):
         return _persistently(lambda: Path(path).read_bytes(), self.name(index))
 
 
-class UrlFiles(_Listed):
+class UrlFiles(Listed):
     """Image files at a URL, on any file system that fsspec knows: gs://, s3://, https://, …"""
 
     def __init__(self, url: str):

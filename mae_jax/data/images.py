@@ -122,7 +122,7 @@ def open_image(data: bytes | np.ndarray, form: Form, name: str) -> Image:
         return Pixels(arrays.convert(data, form.channels, form.floats, name))
     if arrays.is_array(data):
         return Pixels(arrays.read(data, form.channels, form.floats, form.max_pixels, name))
-    if form.channels in (1, 3) and data[:3] == _JPEG:
+    if form.channels in (1, 3) and is_jpeg(data):
         try:
             height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
@@ -131,6 +131,11 @@ def open_image(data: bytes | np.ndarray, form: Form, name: str) -> Image:
             _check_size(height, width, form, name)
             return Jpeg(data, height, width, form, name)
     return Pixels(_with_pillow(data, form, name))
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether these bytes begin as a JPEG file's do."""
+    return data[:3] == _JPEG
 
 
 def decode(data: bytes | np.ndarray, form: Form, name: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from mae_jax.data.names import Names
 from mae_jax.errors import BrokenRecord, UsageError
 
 VERSION = 1
+PARTS = ".parts"  # in a set's folder: what is done of it, until all is
 _HEADER = struct.Struct("<II")
 _ABOUT, _NAMES = "dataset.json", "names.json"
 # One record at a time is read, in no order.
