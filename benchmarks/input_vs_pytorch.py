@@ -13,6 +13,8 @@ workers; then both sides with one worker and with two, by the clock.
 
 import argparse
 import json
+import multiprocessing
+import pickle
 import statistics
 import tempfile
 import time
@@ -23,7 +25,7 @@ import photographs
 import torch
 from PIL import Image
 
-from mae_jax.data import augment, images, loader, sources
+from mae_jax.data import augment, images, loader, memory, sources
 
 # torchvision's wheels on PyPI are made for a torch with CUDA. Beside one without, its operators
 # lack, and it fails to describe two of them, which nothing here uses: declared, it imports.
@@ -70,33 +72,52 @@ def batches_of(folder: str, steps: int) -> loader.TrainBatches:
 
 
 def in_process(files: list[Path], rounds: int) -> dict[str, list[float]]:
-    """Images per second of CPU time in one process without workers, side by side, by rounds."""
-    folder = str(files[0].parents[1])
-    steps = max(1, len(files) // BATCH)
-    ours, found = batches_of(folder, steps), {}
-    sides = {
-        "reference": lambda: reference(folder, 0, True),
-        "reference, uint8": lambda: reference(folder, 0, False),
-        "ours": lambda: (ours[step] for step in range(steps)),
-        "ours, bare decode": lambda: bare(files[: steps * BATCH]),
-    }
+    """Images per second of CPU time in one process without workers, by rounds."""
+    found: dict[str, list[float]] = {}
+    context = multiprocessing.get_context("spawn")
     for _ in range(rounds):
-        for name, make in sides.items():
-            began = time.process_time()
-            for _ in make():
-                pass
-            taken = time.process_time() - began
-            found.setdefault(name, []).append(steps * BATCH / taken)
+        for name in SIDES:
+            # A process each, as loaders' workers are: one side's settings must not help another.
+            with context.Pool(1) as pool:
+                found.setdefault(name, []).append(pool.apply(one_side, (name, files)))
     return found
 
 
-def bare(files: list[Path]):
+def one_side(name: str, files: list[Path]) -> float:
+    """Images per second of CPU time, after a few to warm up."""
+    torch.set_num_threads(1)
+    steps = max(1, len(files) // BATCH)
+    make = SIDES[name]
+    for _ in make(files[: max(len(files) // 8, 1)], 1):
+        pass
+    began = time.process_time()
+    for _ in make(files, steps):
+        pass
+    return steps * BATCH / (time.process_time() - began)
+
+
+def ours(files: list[Path], steps: int):
+    """What a worker process of ours does."""
+    batches = pickle.loads(pickle.dumps(batches_of(str(files[0].parents[1]), steps)))
+    return (batches[step] for step in range(steps))
+
+
+def bare(files: list[Path], steps: int):
     """Files to views as ours are made, with nothing around: no order, no batches, no processes."""
+    memory.keep_freed()
     rng = np.random.default_rng(0)
-    for path in files:
+    for path in files[: steps * BATCH]:
         image = images.open_image(path.read_bytes(), PICTURE.form, "")
         box = augment.random_box(image.height, image.width, rng)
         yield image.views([box], PICTURE.size)[0]
+
+
+SIDES = {
+    "reference": lambda files, steps: reference(str(files[0].parents[1]), 0, True),
+    "reference, uint8": lambda files, steps: reference(str(files[0].parents[1]), 0, False),
+    "ours": ours,
+    "ours, bare decode": bare,
+}
 
 
 def difference(files: list[Path]) -> tuple[float, float]:

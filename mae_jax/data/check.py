@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data import memory
 from mae_jax.data.loader import Decoder, Picture
 from mae_jax.data.order import view_rng
 from mae_jax.data.progress import Progress, say
@@ -166,6 +167,7 @@ _looker: Looker | None = None
 def _begin(looker: Looker) -> None:
     global _looker
     _looker = looker
+    memory.keep_freed()
 
 
 def _look(method: str, indices: list[int]) -> Any:

@@ -5,12 +5,14 @@ run's position in its data is its step, and resuming costs nothing.
 """
 
 import dataclasses
+import itertools
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mae_jax.data import augment, images, workers
+from mae_jax.data import augment, images, memory, workers
 from mae_jax.data.broken import Ledger, first_sound
 from mae_jax.data.order import Order, view_rng
 from mae_jax.data.records import Source
@@ -75,7 +77,7 @@ class Picture:
         ]
         mirrored = [self.flip and rng.random() < 0.5 for rng in rngs]
         views = image.views(boxes, self.size)
-        return [views[k][:, ::-1] if mirrored[k] else views[k] for k in wanted]
+        return [augment.mirror(views[k]) if mirrored[k] else views[k] for k in wanted]
 
     def plain(self, image: images.Image) -> np.ndarray:
         """The evaluation view of an image, (H, W, C)."""
@@ -155,26 +157,22 @@ class TrainBatches:
 
     def piece(self, step: int, rows: Sequence[int]) -> Batch:
         """Some rows of a batch, as `batches[step]` has all."""
-        views, labels, passed = [], [], []
-        start = 0
-        while start < len(rows):
-            visit = (step * self._batch_size + rows[start]) // self._repeats
-            stop = start + 1
-            while stop < len(rows) and (
-                (step * self._batch_size + rows[stop]) // self._repeats == visit
-            ):
-                stop += 1
-            wanted = [(step * self._batch_size + row) % self._repeats for row in rows[start:stop]]
-            (made, label), skipped = self._views(visit, wanted)
-            views += made
-            labels += [label] * len(made)
-            passed += [skipped] * len(made)
-            start = stop
-        return {
-            "image": np.stack(views),
-            "label": np.array(labels, np.int32),
-            "passed": np.array(passed, np.int32),
+        picture, count = self._picture, len(rows)
+        pixels = np.float32 if picture.floats else np.uint8
+        made = {
+            "image": np.empty((count, *picture.size, picture.channels), pixels),
+            "label": np.empty(count, np.int32),
+            "passed": np.empty(count, np.int32),
         }
+        places = [divmod(step * self._batch_size + row, self._repeats) for row in rows]
+        done = 0
+        for visit, group in itertools.groupby(places, key=operator.itemgetter(0)):
+            (views, label), passed = self._views(visit, [repeat for _, repeat in group])
+            for view in views:
+                made["image"][done] = view
+                made["label"][done], made["passed"][done] = label, passed
+                done += 1
+        return made
 
     def _views(self, visit, wanted):
         epoch, record = self._order(visit)
@@ -213,6 +211,10 @@ class TrainBatches:
     def __getstate__(self):
         # The worker processes make batches; only the one that reads them counts what was broken.
         return self.__dict__ | {"_ledger": None}
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        memory.keep_freed()  # here is a worker process, which does nothing but this
 
 
 def new_ledger(config, source: Source, say: Callable[[str], None]) -> Ledger:
