@@ -103,13 +103,12 @@ def ours(files: list[Path], steps: int):
 
 
 def bare(files: list[Path], steps: int):
-    """Files to views as ours are made, with nothing around: no order, no batches, no processes."""
+    """Files to the same views, with nothing around: no order, no batches, no processes."""
     memory.keep_freed()
     rng = np.random.default_rng(0)
     for path in files[: steps * BATCH]:
         image = images.open_image(path.read_bytes(), PICTURE.form, "")
-        box = augment.random_box(image.height, image.width, rng)
-        yield image.views([box], PICTURE.size)[0]
+        yield PICTURE.augmented(image, [rng])[0]
 
 
 SIDES = {
