@@ -86,6 +86,7 @@ def _joined(pieces: Iterator[Batch], per_step: int, rows: int) -> Iterator[Batch
                     batch[name] = np.empty((rows, *values.shape[1:]), values.dtype)
                 batch[name][filled : filled + count] = values
             filled += count
+            del piece, values  # or the last would lie in shared memory when the process ends
         yield batch
 
 

@@ -193,19 +193,27 @@ class _Run:
             opened.enter_context(contextlib.closing(self.manager))
             if self.metrics:
                 opened.enter_context(contextlib.closing(self.metrics))
+            opened.enter_context(contextlib.closing(batches))
+            began = time.perf_counter()
+            following = next(batches, None)  # None where nothing is left to do
+            ahead = following and self._put(following)
+            self.progress.aside(time.perf_counter() - began)
             for step in range(self.first + 1, task.steps + 1):
                 started = time.perf_counter()
-                batch = next(batches)
-                waited = time.perf_counter() - started
                 self.state, numbers = train_step(
                     self.state,
-                    self.layout.put_batch(batch, config.data.batch_size),
+                    ahead,
                     seed,
                     objective=task.objective,
                     recipe=task.recipe,
                     layout=self.layout,
                     accumulate=config.train.accumulate,
                 )
+                # While the step runs, the next batch is waited for and goes to the device.
+                asked = time.perf_counter()
+                following = next(batches) if step < task.steps else None
+                waited = time.perf_counter() - asked
+                ahead = following and self._put(following)
                 self.stopping = self.ballot.cast(bool(self.signal))
                 if step == self.first + 1:
                     jax.block_until_ready(numbers)
@@ -229,6 +237,10 @@ class _Run:
                             "the same command resumes"
                         )
             return self._summary()
+
+    def _put(self, batch: loader.Batch):
+        """A batch on its way to the devices."""
+        return self.layout.put_batch(batch, self.task.config.data.batch_size)
 
     def _start(self):
         task, config = self.task, self.task.config
