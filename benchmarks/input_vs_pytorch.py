@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import photographs
+import psutil
 import torch
 from PIL import Image
 
@@ -136,8 +137,11 @@ def difference(files: list[Path]) -> tuple[float, float]:
     return float(np.mean(found)), float(np.max(found))
 
 
-def with_workers(folder: str, steps: int, workers: int) -> tuple[float, float]:
-    """Images per second by the clock, after each worker's first batches: ours, the reference's."""
+def with_workers(folder: str, steps: int, workers: int) -> list[tuple[float, float]]:
+    """Ours, then the reference's: images per second by the clock, and of all processes' CPU time.
+
+    Measured after each worker's first batches.
+    """
     rates = []
     for batches in (
         batches_of(folder, steps).iterate(0, workers),
@@ -146,14 +150,21 @@ def with_workers(folder: str, steps: int, workers: int) -> tuple[float, float]:
         skip = 4 * workers
         for _ in range(skip):
             next(batches)
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), cpu()
         for _ in range(steps - skip):
             next(batches)
-        rates.append((steps - skip) * BATCH / (time.perf_counter() - began))
-        close = getattr(batches, "close", None)
-        if close:
-            close()
-    return rates[0], rates[1]
+        images = (steps - skip) * BATCH
+        rates.append((images / (time.perf_counter() - began), images / (cpu() - cpu_began)))
+        batches.close()
+    return rates
+
+
+def cpu() -> float:
+    """CPU seconds of this process and of all it started, those that ended included."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    ended = times[0].children_user + times[0].children_system
+    return ended + sum(t.user + t.system for t in times)
 
 
 def forever(make):
@@ -200,11 +211,17 @@ def main():
         numbers |= report("camera-sized", camera, arguments.camera, arguments.rounds)
         print("\nImageNet-sized, by the clock, with worker processes")
         for workers in (1, 2):
-            ours, theirs = with_workers(str(small), arguments.steps, workers)
+            (ours, ours_cpu), (theirs, _) = with_workers(str(small), arguments.steps, workers)
             print(
-                f"  {workers} workers: ours {ours:.0f}, reference {theirs:.0f} images/s", flush=True
+                f"  {workers} workers: ours {ours:.0f}, reference {theirs:.0f} images/s; "
+                f"ours per core, of all processes {ours_cpu:.0f}",
+                flush=True,
             )
-            numbers |= {f"{workers} workers": ours, f"{workers} workers, reference": theirs}
+            numbers |= {
+                f"{workers} workers": ours,
+                f"{workers} workers, per core": ours_cpu,
+                f"{workers} workers, reference": theirs,
+            }
         ratio = numbers["2 workers"] / numbers["1 workers"]
         numbers["two workers over one"] = ratio
         print(f"  ours, two workers over one: {ratio:.2f}")

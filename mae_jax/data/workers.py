@@ -8,6 +8,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from mae_jax.data import memory
 from mae_jax.errors import BrokenRecord, WorkerDied
 
 Batch = dict[str, np.ndarray]
@@ -39,6 +40,7 @@ def ahead(batches: Batches, start: int, processes: int) -> Iterator[Batch]:
     """Batches from step `start` on, by processes that make a piece of a batch at a time."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain passes absl's flags on to its processes
+    memory.keep_freed()  # for the batches, which are put together here
     pieces = _Pieces(batches)
     per_step = pieces.per_step
     # What a process holds ready, beside what it works on.

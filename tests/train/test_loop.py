@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import signal
@@ -218,8 +219,16 @@ def test_changed_data_is_refused(photos, tmp_path, digits_config):
     digits_config.train.steps = 3
     loop.run(digits_config, tmp_path / "run")
     shutil.copy(next(folder.glob("*.jpg")), folder / "more.jpg")
-    with pytest.raises(UsageError, match="the data has changed"):
+    with pytest.raises(
+        UsageError, match=r"the data has changed .* data\.records: 200 -> 201; data\.sha256: "
+    ):
         loop.run(digits_config, tmp_path / "run")
+    for key, value in (("seed", 1), ("data.batch_size", 8), ("data.repeats", 2)):
+        changed = copy.deepcopy(digits_config)
+        old = changed.to_dict()["seed"] if key == "seed" else changed.data[key.split(".")[1]]
+        changed.update_from_flattened_dict({key: value})
+        with pytest.raises(UsageError, match=rf"Different are: {key}: {old} -> {value}$"):
+            loop.run(changed, tmp_path / "run")
 
 
 def test_a_diverging_run_stops_and_keeps_its_checkpoints(digits_config, tmp_path):
