@@ -13,9 +13,10 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 	-c constraints.txt
 
-# torch for CPUs alone, 190 MB: from PyTorch's own index, or wherever pip finds it.
+# torch for CPUs alone, 190 MB: where pip looks anyway, or else from PyTorch's own index. PyPI has
+# it for Linux only with CUDA, which does not import without several GB more: never that.
 INTEROP = .venv-interop
-TORCH = torch==2.13.0+cpu torchvision==0.28.0
+TORCH ?= torch==2.13.0+cpu
 TORCH_INDEX = https://download.pytorch.org/whl/cpu
 INTEROP_PIP = $(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 PINNED = -c constraints.txt -c constraints-interop.txt
@@ -39,9 +40,13 @@ test-interop: $(INTEROP)/.done
 
 $(INTEROP)/.done: setup.py constraints.txt constraints-interop.txt
 	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP_PIP) --no-deps $(TORCH) || \
+		$(INTEROP_PIP) --no-deps --retries 1 --timeout 30 --index-url $(TORCH_INDEX) \
+		$(TORCH) || \
+		{ echo '$(TORCH) is neither where pip looks nor at $(TORCH_INDEX);' \
+		'have its wheel in a folder and set PIP_FIND_LINKS to that' >&2; exit 1; }
 	$(INTEROP_PIP) $(PINNED) -e '.[interop]' filelock jinja2 networkx setuptools transformers
-	$(INTEROP_PIP) $(PINNED) --no-deps timm jax2onnx==0.17.1
-	$(INTEROP_PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(INTEROP_PIP) $(PINNED) --no-deps timm torchvision jax2onnx==0.17.1
 	$(INTEROP_PIP) --no-deps --upgrade --target $(INTEROP)/transformers4 \
 		transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
 	touch $@

@@ -78,11 +78,10 @@ def export(args: flags.FlagValues) -> dict:
     """Writes weights for another library."""
     from mae_jax.weights import export as exporter
 
-    part = args.part or ("encoder" if args.format in ("timm", "onnx") else "full")
-    weights = source_flags.read(args, args.source, "encoder" if part == "encoder" else "full")
-    return exporter.export(
-        weights, args.out, format=args.format, part=part, force=args.force, license=args.license
-    )
+    wanted = dict(format=args.format, part=args.part)
+    exporter.check(args.out, **wanted)
+    weights = source_flags.read(args, args.source, exporter.reads(**wanted))
+    return exporter.export(weights, args.out, **wanted, force=args.force, license=args.license)
 
 
 def embed(args: flags.FlagValues) -> dict:
@@ -264,7 +263,7 @@ def _define(verb: str, args: flags.FlagValues) -> None:
     else:
         text("source")
         text("out")
-        source_flags.define(args)
+        source_flags.define(args, channels=verb != "reconstruct")
     if verb == "finetune":
         flags.DEFINE_integer("draws", 1, "draws of the labels", flag_values=args)
         flags.DEFINE_bool("baselines", False, "compare", flag_values=args)

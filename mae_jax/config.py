@@ -105,7 +105,18 @@ SCHEMA: dict[str, Any] = {
             "computation: auto is bfloat16 on accelerators, float32 on CPU",
             **_one_of("auto", "float32", "bfloat16"),
         ),
-        "scan": Key(True, "run blocks as one scanned block, which compiles faster"),
+        "attention": Key(
+            "auto",
+            "how heads are multiplied: each by itself, or in groups as wide as a TPU's registers; "
+            "auto is grouped on TPUs",
+            **_one_of("auto", "plain", "grouped"),
+        ),
+        "scan": Key(
+            None,
+            "run blocks as one scanned block, which compiles faster; unset: on CPU, where it also "
+            "runs faster",
+            kind=bool,
+        ),
     },
     "data": {
         "name": Key(None, "tfds data set, with :version if wanted", kind=str),

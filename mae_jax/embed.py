@@ -1,6 +1,8 @@
 """Features of many images to a file, with names and labels; an interrupted run goes on."""
 
+import datetime
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -18,7 +20,7 @@ from mae_jax.train import metrics
 from mae_jax.weights.load import PretrainedEncoder
 
 SUFFIXES = (".npz", ".parquet")
-_CHUNK = 1024  # images that are lost, at most, when the process is killed
+_CHUNK = 256  # images that are lost, at most, when the process is killed
 
 
 def embed(
@@ -44,7 +46,8 @@ def embed(
       Where it lies, how many images of how many features, and images per second of this call.
 
     Raises:
-      UsageError: `out` cannot be written, is of another kind, or was made of something else.
+      UsageError: `out` cannot be written, is of another kind, or was made of something else; or
+        a `.parquet` is asked for without pyarrow.
       BrokenRecord: an image cannot be read.
     """
     path = Path(out).absolute()
@@ -53,6 +56,11 @@ def embed(
     encoder.check_output(output)
     if output == "patches" and path.suffix == ".parquet":
         raise UsageError("--output=patches has two axes per image; give an --out that ends in .npz")
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise UsageError(
+            f"--out {str(out)!r} needs pyarrow; pip install 'mae_jax[parquet]', or give an --out "
+            "that ends in .npz"
+        )
     d = encoder.weights.dimensions
     picture = loader.Picture(
         d.image_size, d.channels, crop_scale=(1, 1), crop_ratio=(1, 1), flip=False,
@@ -120,21 +128,20 @@ def _make(encoder, source, picture, parts, output) -> float | None:
         for index, path in enumerate(_parts(parts, len(source)))
         if not path.is_file()
     ]
-    done, began, since = 0, None, 0.0
+    done, began, said = 0, time.perf_counter(), 0.0
     for (start, path), images in zip(todo, _decoded(source, picture, todo), strict=True):
-        since = time.perf_counter() if began is None else since
-        features = encoder(images, output)
         making = path.with_suffix(".tmp")
         with making.open("wb") as file:
-            np.save(file, features)
+            np.save(file, encoder(images, output))
         os.replace(making, path)
-        now = time.perf_counter()
-        began = since if began is None else began
         done += len(images)
-        metrics.say(
-            f"{start + len(images)}/{len(source)} images  {done / (now - began):.0f} images/s"
-        )
-    return done / (time.perf_counter() - began) if began is not None else None
+        now = time.perf_counter()
+        if now - said > 1 or path == todo[-1][1]:
+            rate, at = done / (now - began), start + len(images)
+            left = datetime.timedelta(seconds=round((len(source) - at) / rate))
+            metrics.say(f"{at}/{len(source)} images  {rate:.0f} images/s  eta {left}")
+            said = now
+    return done / (time.perf_counter() - began) if todo else None
 
 
 def _decoded(source, picture, todo) -> Iterator[np.ndarray]:

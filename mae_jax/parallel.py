@@ -32,11 +32,13 @@ _BATCH = ("data", "fsdp")
 
 # The first pattern found in a parameter's path decides; one entry per dimension. A block's first
 # matrices are split by columns and its second by rows, so that heads and hidden units stay on
-# their device and one sum over devices ends each half. The columns of qkv are ordered by head
-# for this. `fsdp` goes on the first dimension left: its shards are then contiguous in memory.
+# their device and one sum over devices ends each half. `fsdp` goes on the first dimension
+# of a matrix that is left.
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"blocks/\d+/(attn/qkv|mlp/fc1)/kernel$", ("fsdp", "tensor")),
-    (r"blocks/\d+/(attn/qkv|mlp/fc1)/bias$", ("tensor",)),
+    (r"blocks/\d+/attn/qkv/kernel$", (None, "fsdp", "tensor")),
+    (r"blocks/\d+/attn/qkv/bias$", (None, "tensor")),
+    (r"blocks/\d+/mlp/fc1/kernel$", ("fsdp", "tensor")),
+    (r"blocks/\d+/mlp/fc1/bias$", ("tensor",)),
     (r"blocks/\d+/(attn/proj|mlp/fc2)/kernel$", ("tensor", "fsdp")),
     (r"patch_embed/kernel$", (None, None, None, "fsdp")),
     (r"(embed|pred|head)/kernel$", ("fsdp",)),

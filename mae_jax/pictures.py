@@ -1,5 +1,6 @@
 """Pictures of what a model makes of images: reconstructions, tokens, attention."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,11 @@ def _path(out) -> Path:
     path = Path(out).absolute()
     if path.suffix not in (".png", ".jpg", ".webp"):
         raise UsageError(f"--out {str(out)!r} must end in .png, .jpg or .webp")
+    if path.is_dir():
+        raise UsageError(f"--out {str(out)!r} is a folder; give the name of a new file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()  # before the work, not after it
     except OSError as error:
         raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
     return path

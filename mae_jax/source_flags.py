@@ -8,16 +8,16 @@ from absl import flags
 from mae_jax.errors import UsageError
 
 HELP = """  --step=N                which checkpoint of a work folder; the latest by default
-  --heads=N, --decoder_heads=N, --norm_pix, --image_size=HxW, --patch_size=HxW
+  --heads=N, --decoder_heads=N, --[no]norm_pix, --image_size=HxW, --patch_size=HxW
                           what SOURCE does not say; for another --image_size than
                           it was made for, positions are resized
   --channels=N            of the images, where SOURCE was made for others (embed, features,
                           export --part=encoder)"""
 
 
-def define(args: flags.FlagValues) -> None:
-    """Adds them."""
-    for name in ("step", "heads", "decoder_heads", "channels"):
+def define(args: flags.FlagValues, *, channels: bool) -> None:
+    """Adds them; `channels` where the verb can do with the encoder alone."""
+    for name in ("step", "heads", "decoder_heads", *(["channels"] if channels else [])):
         flags.DEFINE_integer(name, None, name, flag_values=args)
     for name in ("image_size", "patch_size"):
         flags.DEFINE_string(name, None, name, flag_values=args)
@@ -43,13 +43,14 @@ def read(args: flags.FlagValues, source: str, part: str = "full") -> Any:
         image_size=image_size,
         patch_size=_sides("patch_size", args.patch_size),
     )
-    if args.channels is not None and args.channels != weights.dimensions.channels:
+    channels = args.channels if "channels" in args else None
+    if channels not in (None, weights.dimensions.channels):
         if weights.kind != "encoder":
             raise UsageError(
-                f"--channels={args.channels} adapts an encoder alone; give --part=encoder, or "
-                "leave it out"
+                f"--channels={channels} adapts an encoder alone; give --part=encoder, or leave it "
+                "out"
             )
-        weights = weights.with_channels(args.channels)
+        weights = weights.with_channels(channels)
     return weights.resized(image_size)
 
 

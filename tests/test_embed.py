@@ -68,6 +68,13 @@ def test_parquet(tmp_path, encoder, photos):
         embed.embed(encoder, source, tmp_path / "p.csv")
 
 
+def test_parquet_without_pyarrow_is_refused_at_once(tmp_path, encoder, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match="needs pyarrow; pip install"):
+        embed.embed(encoder, sources.open_images(photos / "temple"), tmp_path / "f.parquet")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_killed_and_started_again(tmp_path, many):
     export.export(random_weights(), tmp_path / "model", format="npz")

@@ -132,7 +132,7 @@ def test_rules_split_blocks_by_heads_and_hidden_units(config):
     layout = Layout.of(Split(data=2, fsdp=2, tensor=2, zero=True))
     shardings = layout.state(shapes)
     block = shardings.params["encoder"]["blocks"][0]
-    assert block["attn"]["qkv"]["kernel"].spec == P("fsdp", "tensor")
+    assert block["attn"]["qkv"]["kernel"].spec == P(None, "fsdp", "tensor")
     assert block["attn"]["proj"]["kernel"].spec == P("tensor", "fsdp")
     assert block["mlp"]["fc1"]["bias"].spec == P("tensor")
     assert block["norm1"]["scale"].spec == P()
@@ -153,7 +153,9 @@ def test_a_dimension_that_does_not_divide_is_whole(config):
     assert block["attn"]["qkv"]["kernel"].spec == P()  # 12 rows on 8 devices
     assert block["mlp"]["fc2"]["kernel"].spec == P()
     zero = Layout.of(Split(data=2, fsdp=4, zero=True)).state(shapes)
-    assert zero.opt_state[0].mu["encoder"]["blocks"][0]["attn"]["qkv"]["kernel"].spec == P("fsdp")
+    assert zero.opt_state[0].mu["encoder"]["blocks"][0]["attn"]["qkv"]["kernel"].spec == P(
+        None, "fsdp"
+    )
 
 
 def test_the_table(config):

@@ -11,7 +11,7 @@ from PIL import Image
 import mae_jax
 from mae_jax import cli
 from mae_jax.train import loop
-from mae_jax.weights import export, start
+from mae_jax.weights import card, export, pth, start
 
 
 def call(capsys, *arguments):
@@ -68,12 +68,16 @@ def test_export_and_embed(capsys, tmp_path, model, photos):
         (["export", "MODEL", "--format=npz", "--out=x", "--image_size=big"], "must be one number"),
         (["export", "MODEL", "--format=npz", "--out=x", "--channels=1"], "give --part=encoder"),
         (["embed", "MODEL", "--out=x.npz"], "exactly one of --images and --config"),
-        (["embed", "MODEL", "--out=x.npz", "--images=nowhere"], "'nowhere' is not a folder"),
+        (["export", "MODEL", "--format=onnx", "--part=full", "--out=x"], "give --part=encoder"),
+        (["export", "nowhere", "--format=xls", "--out=x"], "format 'xls' is unknown"),
+        (["embed", "MODEL", "--out=x.npz", "--images=nowhere"], "'nowhere' are neither a folder"),
         (["embed", "MODEL", "--out=x.csv", "--images=IMAGES"], "must end in one of .npz, .parquet"),
         (["embed", "MODEL", "--out=x.npz", "--images=IMAGES", "--output=all"], "output 'all'"),
         (["reconstruct", "MODEL", "--images=IMAGES", "--out=x.gif"], "must end in .png"),
         (["reconstruct", "MODEL", "--images=IMAGES", "--out=x.png", "--mask_ratio=1"], "mask_rat"),
         (["reconstruct", "MODEL", "--images=IMAGES", "--out=x.png", "--sampling=odd"], "sampling"),
+        (["reconstruct", "MODEL", "--images=IMAGES", "--out=x.png", "--channels=1"], "channels"),
+        (["features", "MODEL", "--images=IMAGES", "--out=/proc/x.png"], "cannot be written"),
         (["features", "MODEL", "EXTRA", "--images=IMAGES", "--out=x.png"], "'EXTRA' is not a flag"),
     ],
 )
@@ -84,6 +88,17 @@ def test_mistakes(capsys, tmp_path, monkeypatch, model, photos, arguments, messa
     lines = [line for line in err.splitlines() if line.startswith("mae-jax: ")]
     assert code == 2 and out == "" and len(lines) == 1 and message in lines[0], err
     assert [path.name for path in tmp_path.iterdir() if path.name != "model"] == []
+
+
+def test_timm_gets_what_it_can_hold(capsys, tmp_path):
+    for kind, held in (("full", "encoder"), ("classifier", "classifier")):
+        # A bare file, which says nothing of the decoder's heads: they are not needed.
+        pth.write(tmp_path / f"{kind}.pth", random_weights(kind).tensors, "")
+        code, out, err = call(capsys, "export", tmp_path / f"{kind}.pth", "--format=timm",
+                              "--heads=4", f"--out={tmp_path / kind}", "--json")  # fmt: skip
+        assert code == 0, err
+        expected = {"tensors": 42 + 2 * (kind == "classifier"), "part": held}
+        assert json.loads(out).items() >= expected.items()
 
 
 def test_work_folders(capsys, tmp_path, digits_config):
@@ -114,13 +129,16 @@ def test_init_from_any_kind(tmp_path, digits_config, format):
         decoder_width=16, decoder_depth=1, decoder_heads=2,
     )  # fmt: skip
     weights = random_weights(**arguments)
-    export.export(weights, tmp_path / "source", format=format, part="encoder")
+    export.export(weights, tmp_path / "source", format=format, part="encoder", license="mit")
     config = digits_config
     config.init_from, config.train.steps, config.train.base_lr = str(tmp_path / "source"), 1, 1e-12
     found = start.architecture(config)["model"]
     assert (found["width"], found["heads"], found["image_size"]) == (16, 2, [8, 8])
     loop.run(config, tmp_path / "run", quiet=True, read_weights=start.read_encoder)
-    trained = mae_jax.load_encoder(tmp_path / "run").weights.tensors
+    weights_of_run = mae_jax.load_encoder(tmp_path / "run").weights
+    written = card.text(weights_of_run, "npz", {})
+    assert "license: mit" in written and f"| started from | {tmp_path / 'source'} |" in written
+    trained = weights_of_run.tensors
     for name, value in weights.encoder().tensors.items():
         if name != "pos_embed":  # fixed in pre-training
             np.testing.assert_allclose(trained[name], value, atol=1e-6)

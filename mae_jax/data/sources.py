@@ -150,6 +150,8 @@ def open_images(path: str | Path) -> Source:
     """
     if Path(path).is_file():
         return FileSource(path)
+    if not Path(path).is_dir():
+        raise UsageError(f"images {str(path)!r} are neither a folder nor a file")
     return FolderSource(str(path), "all")
 
 

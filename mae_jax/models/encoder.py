@@ -59,6 +59,7 @@ class Encoder(nnx.Module):
         trainable_positions: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
+        grouped: bool = False,
         rngs: nnx.Rngs,
     ):
         self.patch_size, self.scan, self.dtype = d.patch_size, scan, dtype
@@ -72,7 +73,9 @@ class Encoder(nnx.Module):
         )
         kind = nnx.Param if trainable_positions else FixedTable
         self.pos_embed = kind(position_table(d, d.width, class_token))
-        self.blocks = transformer.blocks(d.width, d.heads, d.depth, dtype=dtype, rngs=rngs)
+        self.blocks = transformer.blocks(
+            d.width, d.heads, d.depth, grouped=grouped, dtype=dtype, rngs=rngs
+        )
         self.norm = nnx.data(transformer.layer_norm(d.width, dtype, rngs) if final_norm else None)
 
     def __call__(

@@ -31,7 +31,7 @@ class Output(NamedTuple):
 
 
 class Decoder(nnx.Module):
-    """Light transformer from visible tokens and mask tokens to the pixels of every patch."""
+    """Light transformer from visible tokens and mask tokens to the pixels of patches."""
 
     def __init__(
         self,
@@ -41,44 +41,59 @@ class Decoder(nnx.Module):
         mask_token: bool,
         dtype: Dtype,
         scan: bool,
+        grouped: bool,
         rngs: nnx.Rngs,
     ):
         width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
         self.tokens, self.scan, self.dtype = int(class_token), scan, dtype
-        self.embed = transformer.linear(d.width, width, dtype, rngs)
+        common = dict(dtype=dtype, rngs=rngs)
+        self.embed = transformer.Linear(d.width, width, **common)
         token = nnx.initializers.normal(0.02)
         self.mask_token = nnx.data(
             nnx.Param(token(rngs.params(), (1, 1, width))) if mask_token else None
         )
         self.pos_embed = FixedTable(position_table(d, width, class_token))
         self.blocks = transformer.blocks(
-            width, d.decoder_heads, d.decoder_depth, dtype=dtype, rngs=rngs
+            width, d.decoder_heads, d.decoder_depth, grouped=grouped, **common
         )
         self.norm = transformer.layer_norm(width, dtype, rngs)
-        self.pred = transformer.linear(width, values, dtype, rngs)
+        self.pred = transformer.Linear(width, values, **common)
 
-    def __call__(self, latent: jax.Array, restore_BN: jax.Array | None) -> jax.Array:
-        """Encoder output (B, [1 +] K, D) to predictions (B, N, P) float32, in raster order.
+    def __call__(self, latent: jax.Array, masks: masking.Masking, *, hidden: bool) -> jax.Array:
+        """Encoder output (B, [1 +] K, D) to float32 predictions.
 
         Args:
-          restore_BN: where patch n stands among the visible patches followed by mask tokens;
-            None if the latent already holds all patches in raster order.
+          latent: of the visible patches, or of all in raster order if the encoder saw mask tokens.
+          masks: which patches those are.
+          hidden: only the hidden patches (B, M, P), in the order of `masks.hide_BM`, which is all
+            the loss needs; else all patches (B, N, P) in raster order.
         """
-        x_BND = self.embed(latent)
+        # Attention does not mind the order, so that patches stay in the order of their noise, and
+        # what is looked up in their order is a table without a gradient.
+        x_BND, pos_embed = self.embed(latent), self.pos_embed[...].astype(self.dtype)
         cls, x_BND = x_BND[:, : self.tokens], x_BND[:, self.tokens :]
-        if restore_BN is not None:
-            batch, kept, width = x_BND.shape
-            hidden = restore_BN.shape[1] - kept
+        kept = masks.keep_BK.shape[1]
+        if self.mask_token is None:
+            pos_BND = pos_embed[:, self.tokens :]
+        else:
+            order_BN = jnp.concatenate([masks.keep_BK, masks.hide_BM], axis=1)
+            pos_BND = pos_embed[0, self.tokens :][order_BN]
             token = self.mask_token[...].astype(self.dtype)
-            filler = jnp.broadcast_to(token, (batch, hidden, width))
-            x_BND = jnp.concatenate([x_BND, filler], axis=1)
-            x_BND = jnp.take_along_axis(x_BND, restore_BN[..., None], axis=1)
-        x_BND = jnp.concatenate([cls, x_BND], axis=1)
-        pos_embed = self.pos_embed[...].astype(self.dtype)
-        x_BND = x_BND + jnp.broadcast_to(pos_embed, x_BND.shape)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
-        # The class token is dropped before the norm and the projection, which work per token.
-        return self.pred(self.norm(x_BND[:, self.tokens :])).astype(jnp.float32)
+            shape = (x_BND.shape[0], masks.hide_BM.shape[1], x_BND.shape[2])
+            x_BND = jnp.concatenate([x_BND, jnp.broadcast_to(token, shape)], axis=1)
+        x_BND = x_BND + jnp.broadcast_to(pos_BND, x_BND.shape)
+        if self.tokens:
+            cls = cls + jnp.broadcast_to(pos_embed[:, :1], cls.shape)
+            x_BND = jnp.concatenate([cls, x_BND], axis=1)
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)[:, self.tokens :]
+        if self.mask_token is None:
+            if hidden:
+                x_BND = jnp.take_along_axis(x_BND, masks.hide_BM[..., None], axis=1)
+        elif hidden:
+            x_BND = x_BND[:, kept:]
+        else:
+            x_BND = jnp.take_along_axis(x_BND, masks.restore_BN[..., None], axis=1)
+        return self.pred(self.norm(x_BND)).astype(jnp.float32)
 
 
 class MaskedAutoencoder(nnx.Module):
@@ -97,6 +112,7 @@ class MaskedAutoencoder(nnx.Module):
         (paper, table 1c) instead of being left out.
       dtype: of the computation; parameters are float32.
       scan: run the blocks as one scanned block, which compiles faster.
+      grouped: multiply heads in groups as wide as a TPU's registers (`grouped_heads`).
 
     Raises:
       ValueError: dimensions that do not fit together, or a mask ratio that hides nothing or all.
@@ -122,6 +138,7 @@ class MaskedAutoencoder(nnx.Module):
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
+        grouped: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -144,7 +161,9 @@ class MaskedAutoencoder(nnx.Module):
         self.dimensions = d
         self.mask_ratio, self.sampling, self.norm_pix = mask_ratio, sampling, norm_pix
         self.mask_tokens_in_encoder = mask_tokens_in_encoder
-        common = dict(class_token=class_token, dtype=jnp.dtype(dtype), scan=scan, rngs=rngs)
+        common = dict(
+            class_token=class_token, dtype=jnp.dtype(dtype), scan=scan, grouped=grouped, rngs=rngs
+        )
         self.encoder = Encoder(d, mask_token=mask_tokens_in_encoder, **common)
         self.decoder = Decoder(d, mask_token=not mask_tokens_in_encoder, **common)
 
@@ -177,6 +196,14 @@ class MaskedAutoencoder(nnx.Module):
         loss = (error_BN * masks.mask_BN).sum() / masks.mask_BN.sum()
         return Output(loss, pred, masks.mask_BN, latent)
 
+    def loss(self, images: jax.Array, *, noise: jax.Array) -> jax.Array:
+        """The loss of a call, scalar float32, from predictions of the hidden patches alone."""
+        masks = self.draw_masks(images, mask_ratio=self.mask_ratio, noise=noise)
+        pred_BMP = self.decoder(self.encode(images, masks), masks, hidden=True)
+        target_BNP = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
+        target_BMP = jnp.take_along_axis(target_BNP, masks.hide_BM[..., None], axis=1)
+        return jnp.square(pred_BMP - self._target(target_BMP)).mean()
+
     def draw_masks(
         self,
         images: jax.Array,
@@ -208,15 +235,18 @@ class MaskedAutoencoder(nnx.Module):
 
     def decode(self, latent: jax.Array, masks: masking.Masking) -> jax.Array:
         """Predictions (B, N, P) for all patches from the encoder's output."""
-        return self.decoder(latent, None if self.mask_tokens_in_encoder else masks.restore_BN)
+        return self.decoder(latent, masks, hidden=False)
 
     def patch_errors(self, images: jax.Array, pred: jax.Array) -> jax.Array:
         """Mean squared error of each patch, (B, N) float32, against the target."""
         target = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
-        if self.norm_pix:
-            mean, deviation = patches.moments(target)
-            target = (target - mean) / deviation
-        return jnp.square(pred - target).mean(-1)
+        return jnp.square(pred - self._target(target)).mean(-1)
+
+    def _target(self, patches_BNP):
+        if not self.norm_pix:
+            return patches_BNP
+        mean, deviation = patches.moments(patches_BNP)
+        return (patches_BNP - mean) / deviation
 
     def predicted_images(self, images: jax.Array, output: Output) -> jax.Array:
         """Reconstructions (B, *spatial, C): visible patches pasted back, norm-pix undone.

@@ -18,11 +18,13 @@ class Masking(NamedTuple):
 
     Attributes:
       keep_BK: indices of the visible patches, in the order of their noise.
+      hide_BM: indices of the hidden patches, in the order of their noise.
       restore_BN: where patch n stands when all patches are sorted by noise.
       mask_BN: 1 where a patch is hidden, 0 where it is visible, float32.
     """
 
     keep_BK: jax.Array
+    hide_BM: jax.Array
     restore_BN: jax.Array
     mask_BN: jax.Array
 
@@ -37,7 +39,7 @@ def from_noise(noise_BN: jax.Array, kept: int) -> Masking:
     order_BN = jnp.argsort(noise_BN, axis=1, stable=True)
     restore_BN = jnp.argsort(order_BN, axis=1)
     mask_BN = (restore_BN >= kept).astype(jnp.float32)
-    return Masking(order_BN[:, :kept], restore_BN, mask_BN)
+    return Masking(order_BN[:, :kept], order_BN[:, kept:], restore_BN, mask_BN)
 
 
 def random_noise(key: jax.Array, batch: int, grid: Sequence[int]) -> jax.Array:

@@ -29,12 +29,6 @@ def _project_backward(saved, ct):
 project.defvjp(_project_forward, _project_backward)
 
 
-def dot_general(x, kernel, dimensions, precision=None, **_):
-    """`project` with the signature that flax's layers want."""
-    assert dimensions == (((x.ndim - 1,), (0,)), ((), ())) and precision is None
-    return project(x, kernel)
-
-
 @jax.custom_vjp
 def scores(q_BHQd: jax.Array, k_BHKd: jax.Array) -> jax.Array:
     """Every query times every key, (B, H, Q, K)."""

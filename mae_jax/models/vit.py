@@ -43,6 +43,7 @@ class VisionTransformer(nnx.Module):
         class_token: bool = True,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
+        grouped: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -67,6 +68,7 @@ class VisionTransformer(nnx.Module):
             trainable_positions=True,
             dtype=jnp.dtype(dtype),
             scan=scan,
+            grouped=grouped,
             rngs=rngs,
         )
         self.fc_norm = nnx.data(

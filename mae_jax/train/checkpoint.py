@@ -11,8 +11,8 @@ from mae_jax.errors import NoUsableCheckpoint, UsageError
 from mae_jax.train.state import TrainState
 
 # Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
-# could see. 2: the columns of qkv are ordered by head.
-_LAYOUT = 2
+# could see. 3: queries, keys and values are stacked.
+_LAYOUT = 3
 
 
 def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:

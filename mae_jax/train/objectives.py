@@ -44,7 +44,9 @@ def _model_arguments(config) -> dict[str, Any]:
         size=model.size,
         class_token=model.class_token,
         dtype=compute_dtype(model.dtype),
-        scan=model.scan,
+        scan=jax.default_backend() == "cpu" if model.scan is None else model.scan,
+        grouped=model.attention == "grouped"
+        or (model.attention == "auto" and jax.default_backend() == "tpu"),
     )
 
 
@@ -123,7 +125,7 @@ class Reconstruct(Objective):
         return batch | {"noise": sample(key, len(batch["image"]), self.dimensions.grid)}
 
     def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
-        return model(self.standardise(batch["image"]), noise=batch["noise"]).loss
+        return model.loss(self.standardise(batch["image"]), noise=batch["noise"])
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images = self.standardise(batch["image"])

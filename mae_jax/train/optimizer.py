@@ -80,8 +80,9 @@ class Recipe:
 
     def decayed(self, params):
         """True for the parameters that weight decay applies to."""
+        undecayed = ("bias", *self.undecayed)  # the biases of queries, keys and values are a matrix
         return jax.tree_util.tree_map_with_path(
-            lambda path, p: p.ndim > 1 and path[-1].key not in self.undecayed, params
+            lambda path, p: p.ndim > 1 and path[-1].key not in undecayed, params
         )
 
     def layer_scale(self, path: tuple) -> float:

@@ -79,6 +79,7 @@ def _numbers(values: Any) -> str:
 def _origin(origin: dict[str, Any]) -> list[str]:
     rows = [
         ("source", origin.get("source")),
+        ("started from", origin.get("config", {}).get("init_from")),
         ("license of the source weights", origin.get("license") or "not stated"),
         ("step", _step(origin)),
         ("data", json.dumps(origin["data"]) if origin.get("data") else None),

@@ -1,7 +1,6 @@
 """Weights together with what must be known to compute with them."""
 
 import dataclasses
-import math
 import re
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from mae_jax.errors import UsageError
 from mae_jax.models import patches, sizes
 from mae_jax.train.objectives import IMAGENET_MEAN, IMAGENET_STD
-from mae_jax.weights import keymap
+from mae_jax.weights import keymap, position_grid
 
 GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
 _HEADS = {width: heads for width, _, heads, *_ in sizes.SIZES.values()}
@@ -44,11 +43,6 @@ class Weights:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: dict[str, Any]
-
-    @property
-    def heads(self) -> dict[str, int]:
-        """Of encoder and decoder, for `keymap`."""
-        return {"encoder": self.dimensions.heads, "decoder": self.dimensions.decoder_heads}
 
     def settings(self) -> dict[str, Any]:
         """All but the tensors and the origin, as JSON can hold it; see `describe`."""
@@ -132,7 +126,8 @@ def describe(
       said: what the source says, under the names of `Weights.settings`, and `origin`.
       given: what the caller says (`GIVEN`); None for what it does not.
       source: to name in errors.
-      part: "encoder" leaves decoder and head out, and asks for nothing about them.
+      part: "encoder" leaves decoder and head out, "no_decoder" the decoder alone; neither asks for
+        anything about what is left out.
 
     Raises:
       UsageError: parameters are missing, unexpected or of a wrong shape, something was neither
@@ -149,7 +144,7 @@ def describe(
         known[name] = value
     kind, structure = _structure(tensors, known)
     _check_names(tensors, list(keymap.expected(kind, **structure)), kind, source)
-    if part == "encoder":
+    if part == "encoder" or (part == "no_decoder" and kind == "full"):
         kind, structure["mask_tokens_in_encoder"] = "encoder", False
         tensors = {name: tensors[name] for name in keymap.expected(kind, **structure)}
     dimensions = _dimensions(tensors, known, given.get("image_size"), kind, structure, source)
@@ -263,9 +258,7 @@ def _image_size(tensors, known, given, patch, structure, source):
         raise UsageError(
             f"{source}: image_size {sides} in patches of {patch} does not fit its {count} positions"
         )
-    grid = _grid_seen(table[0, structure["class_token"] :])
-    if grid is None and math.isqrt(count) ** 2 == count:
-        grid = (math.isqrt(count),) * 2
+    grid = position_grid.seen(table[0, structure["class_token"] :])
     if grid is None and given is not None:
         grid = patches.grid_shape(sizes.per_axis(given), patch)
         if patches.count(grid) != count:
@@ -273,21 +266,6 @@ def _image_size(tensors, known, given, patch, structure, source):
     if grid is None:
         raise _unsaid(source, "image_size", f"how its {count} patches lie")
     return tuple(g * p for g, p in zip(grid, patch, strict=True))
-
-
-def _grid_seen(table_ND: np.ndarray) -> tuple[int, int] | None:
-    """The grid whose sine-cosine positions a table follows; fine-tuned tables stay close."""
-    count, width = table_ND.shape
-    if width % 4:
-        return None
-    best, found = 0.9, None  # the least correlation that counts
-    for rows in (n for n in range(1, count + 1) if count % n == 0):
-        fixed = patches.sincos_positions((rows, count // rows), width)
-        scale = np.linalg.norm(table_ND) * np.linalg.norm(fixed)
-        likeness = float((table_ND * fixed).sum() / scale) if scale else 0.0
-        if likeness > best:
-            best, found = likeness, (rows, count // rows)
-    return found
 
 
 def _unsaid(source, name, meaning):

@@ -54,7 +54,7 @@ def export(
     out: str | Path,
     *,
     format: str,
-    part: str = "full",
+    part: str | None = None,
     force: bool = False,
     license: str | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def export(
     Args:
       out: the folder to make; nothing may be there.
       format: one of `FORMATS`.
-      part: "full" is all there is, "encoder" leaves out decoder and head.
+      part: "full" is all there is, "encoder" leaves out decoder and head. By default as much as
+        the format can hold: for timm no decoder, for ONNX the encoder.
       force: whether weights that were not trained, or not to the end, will do.
       license: of the weights, where the source does not say it.
 
@@ -74,19 +75,18 @@ def export(
       UsageError: the format cannot hold these weights, they are not trained, or `out` is taken.
       RuntimeError: what was written does not read back as it was.
     """
-    if format not in FORMATS:
-        raise UsageError(f"format {format!r} is unknown; known are {', '.join(FORMATS)}")
-    if part not in PARTS:
-        raise UsageError(f"part {part!r} is unknown; known are {', '.join(PARTS)}")
+    check(out, format=format, part=part)
     if not force:
         _check_trained(weights)
-    weights = weights.encoder() if part == "encoder" or format == "onnx" else weights
+    if format == "onnx" and part == "full" and weights.kind != "encoder":
+        raise UsageError("ONNX files hold the encoder alone; give --part=encoder")
+    wanted = reads(format, part)
+    if wanted == "encoder" or (wanted == "no_decoder" and weights.kind == "full"):
+        weights = weights.encoder()
     if license is not None:
         weights.origin["license"] = license
     about = weights.settings() | {"origin": weights.origin}
     folder = Path(out).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--out {str(out)!r} is there already; give a new folder")
     # Made beside it and moved: a folder of that name is a whole one.
     making = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -97,6 +97,8 @@ def export(
         files = FORMATS[format](making, weights, about)
         sums = {file.name: sha256(file) for file in files}
         (making / SUMS).write_text("".join(f"{s}  {name}\n" for name, s in sums.items()))
+        for file in files:  # safetensors makes files that nobody else may read
+            shutil.copymode(making / SUMS, file)
         (making / "README.md").write_text(card.text(weights, format, sums))
         if format != "onnx":  # which compares what it computes as it writes
             _compare(weights, read(making))
@@ -113,6 +115,22 @@ def export(
         "parameters": sum(tensor.size for tensor in weights.tensors.values()),
         "sha256": sums,
     }
+
+
+def check(out: str | Path, *, format: str, part: str | None) -> None:
+    """Raises UsageError for what can be told before any weights are read; see `export`."""
+    if format not in FORMATS:
+        raise UsageError(f"format {format!r} is unknown; known are {', '.join(FORMATS)}")
+    if part not in (None, *PARTS):
+        raise UsageError(f"part {part!r} is unknown; known are {', '.join(PARTS)}")
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--out {str(out)!r} is there already; give a new folder")
+
+
+def reads(format: str, part: str | None) -> str:
+    """How much of a source `export` needs, as `read` calls it."""
+    return part or {"timm": "no_decoder", "onnx": "encoder"}.get(format, "full")
 
 
 def _check_trained(weights: Weights) -> None:

@@ -16,31 +16,25 @@ Path = tuple[str | int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a tensor lies there, and back; inverses of each other. Both know the number of heads."""
+    """How a tensor lies there, and back; inverses of each other."""
 
-    there: Callable[[np.ndarray, int], np.ndarray]
-    here: Callable[[np.ndarray, int], np.ndarray]
-
-
-def _kinds_first(x: np.ndarray, heads: int) -> np.ndarray:
-    """The first axis from (head, kind, place) to (kind, head, place); kinds are q, k and v."""
-    return x.reshape(heads, 3, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
+    there: Callable[[np.ndarray], np.ndarray]
+    here: Callable[[np.ndarray], np.ndarray]
 
 
-def _heads_first(x: np.ndarray, heads: int) -> np.ndarray:
-    return x.reshape(3, heads, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
-
-
-SAME = Layout(lambda x, _: x, lambda x, _: x)
+SAME = Layout(lambda x: x, lambda x: x)
 # (in, out) here, (out, in) there.
-LINEAR = Layout(lambda x, _: x.T, lambda x, _: x.T)
-# The columns of the fused projection are ordered by head here, so that equal parts are whole heads.
-QKV = Layout(lambda x, heads: _kinds_first(x.T, heads), lambda x, heads: _heads_first(x, heads).T)
-QKV_BIAS = Layout(_kinds_first, _heads_first)
+LINEAR = Layout(lambda x: x.T, lambda x: x.T)
+# (kind, in, out) here, (kind and out, in) there; kinds are queries, keys and values.
+QKV = Layout(
+    lambda x: x.swapaxes(1, 2).reshape(-1, x.shape[1]),
+    lambda x: x.reshape(3, -1, x.shape[1]).swapaxes(1, 2),
+)
+QKV_BIAS = Layout(lambda x: x.reshape(-1), lambda x: x.reshape(3, -1))
 # (*patch, C, D) here, (D, C, *patch) there: the kernel of a convolution.
 PATCH = Layout(
-    lambda x, _: np.moveaxis(np.moveaxis(x, -1, 0), -1, 1),
-    lambda x, _: np.moveaxis(np.moveaxis(x, 1, -1), 0, -1),
+    lambda x: np.moveaxis(np.moveaxis(x, -1, 0), -1, 1),
+    lambda x: np.moveaxis(np.moveaxis(x, 1, -1), 0, -1),
 )
 
 
@@ -125,7 +119,7 @@ def published_name(path: Path) -> str:
 def shape_there(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape in the published files of one of our parameters, from its shape here."""
     layout = _BY_OURS[_template(".".join(str(part) for part in path))[0]].layout
-    return layout.there(np.broadcast_to(np.float32(0), shape), 1).shape
+    return layout.there(np.broadcast_to(np.float32(0), shape)).shape
 
 
 def path_of(published: str) -> Path | None:
@@ -138,27 +132,22 @@ def path_of(published: str) -> Path | None:
     return tuple(int(part) if part.isdigit() else part for part in ours.split("."))
 
 
-def to_published(ours: dict[Path, np.ndarray], heads: dict[str, int]) -> dict[str, np.ndarray]:
-    """Our parameters by path, as published names and layouts, in the table's order.
-
-    Args:
-      heads: of `encoder` and, where there is one, `decoder`.
-    """
+def to_published(ours: dict[Path, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our parameters by path, as published names and layouts, in the table's order."""
     there = {}
     for path, value in ours.items():
         name = published_name(path)
         row = _BY_PUBLISHED[_template(name)[0]]
-        there[name] = np.ascontiguousarray(row.layout.there(value, heads.get(path[0], 0)))
+        there[name] = np.ascontiguousarray(row.layout.there(value))
     return dict(sorted(there.items(), key=lambda item: _place(item[0])))
 
 
-def from_published(there: dict[str, np.ndarray], heads: dict[str, int]) -> dict[Path, np.ndarray]:
+def from_published(there: dict[str, np.ndarray]) -> dict[Path, np.ndarray]:
     """The inverse of `to_published`; every name must be in the table."""
     ours = {}
     for name, value in there.items():
         row = _BY_PUBLISHED[_template(name)[0]]
-        path = path_of(name)
-        ours[path] = np.ascontiguousarray(row.layout.here(value, heads.get(path[0], 0)))
+        ours[path_of(name)] = np.ascontiguousarray(row.layout.here(value))
     return ours
 
 

@@ -1,5 +1,6 @@
 """Weights as a model of ours, and a model of ours as weights."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -36,27 +37,16 @@ class _Holder(nnx.Module):
 
 
 def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
-    d = weights.dimensions
-    arguments = dict(
-        image_size=d.image_size,
-        patch_size=d.patch_size,
-        channels=d.channels,
-        width=d.width,
-        depth=d.depth,
-        heads=d.heads,
-        class_token=weights.class_token,
-        dtype=dtype,
-        scan=scan,
-    )
+    encoder = dataclasses.asdict(weights.dimensions)
+    decoder = {name: encoder.pop(name) for name in list(encoder) if name.startswith("decoder_")}
+    arguments = encoder | dict(class_token=weights.class_token, dtype=dtype, scan=scan)
 
     def create():
         rngs = nnx.Rngs(0)
         if weights.kind == "full":
             return MaskedAutoencoder(
                 **arguments,
-                decoder_width=d.decoder_width,
-                decoder_depth=d.decoder_depth,
-                decoder_heads=d.decoder_heads,
+                **decoder,
                 mask_ratio=weights.mask_ratio,
                 sampling=weights.sampling,
                 norm_pix=weights.norm_pix,
@@ -75,7 +65,7 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
 def build(weights: Weights, *, dtype: Any = jnp.float32, scan: bool = False) -> nnx.Module:
     """The model: MaskedAutoencoder, VisionTransformer, or something with an `encoder`."""
     graphdef, state = nnx.split(_abstract(weights, dtype, scan))
-    ours = keymap.from_published(weights.tensors, weights.heads)
+    ours = keymap.from_published(weights.tensors)
     variables = dict(nnx.to_flat_state(state))
     for path, value in ours.items():
         variables[path].set_value(jnp.asarray(value))
@@ -92,9 +82,7 @@ def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
 
 def tensors(model: nnx.Module) -> dict[str, np.ndarray]:
     """A model's parameters and tables by published name, in PyTorch's layout."""
-    d = model.dimensions
-    heads = {"encoder": d.heads, "decoder": d.decoder_heads}
-    return keymap.to_published(flat(nnx.to_pure_dict(nnx.state(model))), heads)
+    return keymap.to_published(flat(nnx.to_pure_dict(nnx.state(model))))
 
 
 def flat(tree: dict) -> dict[keymap.Path, np.ndarray]:

@@ -27,7 +27,7 @@ def read(
       source: a work folder; a `.pth`, `.safetensors` or `.npz` file; a folder of transformers'
         or timm's, or one that `mae-jax export` made.
       step: which checkpoint of a work folder; the latest by default.
-      part: "full", or "encoder" for that alone.
+      part: "full", "encoder" for that alone, or "no_decoder".
       given: `heads`, `decoder_heads`, `norm_pix`, `image_size`, `patch_size`, where the source
         does not say them and its width does not settle them.
 
@@ -108,8 +108,7 @@ def _work_folder(path, step):
     said = {name: config.model[name] for name in names}
     d = objectives.Reconstruct.from_config(config).dimensions
     tensors = keymap.to_published(
-        model.flat(found["params"]) | model.flat(found["tables"]),  # no path is in both
-        {"encoder": d.heads, "decoder": d.decoder_heads},
+        model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
     )
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}
     said |= {"image_size": d.image_size, "patch_size": d.patch_size}
@@ -119,6 +118,7 @@ def _work_folder(path, step):
         if line["step"] <= found["step"]:
             measures |= line
     said["origin"] = {
+        "license": _license(path),
         "source": str(path),
         "step": found["step"],
         "steps": found["position"].get("steps"),
@@ -130,9 +130,15 @@ def _work_folder(path, step):
 
 
 def _license(path: Path) -> str | None:
-    """What a folder's card says, or what is known of the published files by their names."""
+    """What a folder's card says, or what is known of the published files by their names.
+
+    A run's is that of the weights it started from.
+    """
     if re.match(r"mae_(pretrain|visualize|finetuned)_vit_", path.name):
         return "cc-by-nc-4.0"
+    if (path / "checkpoints").is_dir():
+        init_from = workdir.read_config(path).get("init_from")
+        return init_from and _license(Path(init_from))
     card = path / "README.md" if path.is_dir() else path.parent / "README.md"
     if card.is_file() and card.read_text().startswith("---"):
         found = re.search(r"^license: *(\S+)", card.read_text().split("---")[1], re.MULTILINE)

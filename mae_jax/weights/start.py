@@ -27,7 +27,7 @@ def read_encoder(config) -> dict[str, Any]:
     """
     weights = _read(config).resized(_sides(config))
     tree: dict[str | int, Any] = {}
-    for path, value in keymap.from_published(weights.tensors, weights.heads).items():
+    for path, value in keymap.from_published(weights.tensors).items():
         node = tree
         for part in path[:-1]:
             node = node.setdefault(part, {})

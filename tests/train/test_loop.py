@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_layout_is_refused(digits_config, tmp_path, monk
     monkeypatch.setattr(checkpoint, "_LAYOUT", 1)
     loop.run(digits_config, tmp_path / "run")
     monkeypatch.undo()
-    with pytest.raises(NoUsableCheckpoint, match="in layout 1, and this version reads 2"):
+    with pytest.raises(NoUsableCheckpoint, match="in layout 1, and this version reads 3"):
         loop.run(digits_config, tmp_path / "run")
     with pytest.raises(NoUsableCheckpoint, match="in layout 1"):
         checkpoint.read_model(str(tmp_path / "run"))

@@ -33,11 +33,13 @@ def random_weights(kind="full", classes=7, pool="mean", seed=0, **arguments):
     module = nnx.eval_shape(create)
     shapes = nnx.to_pure_dict(nnx.state(module))
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    # Made once, as a hundred million of them would take most of a test's time.
+    numbers = rng.standard_normal(1_000_003, np.float32) * np.float32(0.05)
     ours = {}
     for path, leaf in leaves:
         path = tuple(entry.key for entry in path)
-        noise = rng.standard_normal(leaf.shape, np.float32)
-        ours[path] = noise * np.float32(0.05) + np.float32(path[-1] == "scale")
+        noise = np.resize(numbers[rng.integers(len(numbers) // 2) :], leaf.shape)
+        ours[path] = noise + np.float32(path[-1] == "scale")
     d = module.dimensions
     tensors = keymap.to_published(ours, {"encoder": d.heads, "decoder": d.decoder_heads})
     heads = {name: arguments.get(name) for name in ("heads", "decoder_heads")}

@@ -151,6 +151,8 @@ def test_the_card_says_where_it_comes_from(tmp_path):
     for words in ("license: cc-by-nc-4.0", "10 of 10", '"records": 3', "0.5000", '"seed": 0'):
         assert words in card
     assert made["sha256"]["model.safetensors"] in card
+    modes = {path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1  # whoever may read the card may read the weights
     again = read.read(tmp_path / "out")
     assert again.origin["license"] == "cc-by-nc-4.0" and again.origin["step"] == 10
     assert json.loads((tmp_path / "out" / "config.json").read_text())["layer_norm_eps"] == 1e-6
