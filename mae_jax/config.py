@@ -131,7 +131,12 @@ SCHEMA: dict[str, Any] = {
             "several sets instead of one: ((folder or tfds name, weight), ...), weights in shares "
             "of a batch",
             allowed=lambda sets: all(
-                len(part) == 2 and isinstance(part[0], str) and part[1] > 0 for part in sets
+                isinstance(part, tuple | list)
+                and len(part) == 2
+                and isinstance(part[0], str)
+                and isinstance(part[1], int | float)
+                and 0 < part[1] < math.inf
+                for part in sets
             ),
             range="of pairs (name, weight above 0)",
         ),

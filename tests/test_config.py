@@ -39,6 +39,7 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("train.steps", 5, "exactly one of train.epochs (now 1.0) and train.steps (now 5)"),
         ("data.folder", "x", "exactly one of data.name (now 'mnist'), data.folder (now 'x') and"),
         ("data.mixture", (("a", 0),), "data.mixture is (('a', 0),); it must be a tuple of pairs"),
+        ("data.mixture", ("a", "b"), "data.mixture is ('a', 'b'); it must be a tuple of pairs"),
         ("data.max_pixels", 0, "data.max_pixels is 0; it must be a whole number from 1 to"),
         ("data.pixels", "int8", "data.pixels is 'int8'; it must be text one of uint8, float32"),
         ("data.mean", (0.5, 0.5), "data.mean (0.5, 0.5) must have one value per channel, 3"),

@@ -54,14 +54,15 @@ class Order:
         return time, int(self._starts[of] + drawn[within])
 
     def _permutation(self, records: int, epoch: int, of: int) -> np.ndarray:
-        # Asked for record by record, by several threads. Of each set the last two epochs are kept:
-        # a batch may span both.
-        kept = self._drawn.get((of, epoch % 2))
+        # Asked for record by record, by several threads. A batch may span two epochs, and one of a
+        # mixture several of a small set: so many are kept.
+        slot = of, epoch % (2 + self._visits[of - 1] // self._records[of - 1] if of else 2)
+        kept = self._drawn.get(slot)
         if kept is None or kept[0] != epoch:
             # A hundred times cheaper per record than grain's shuffle, a cipher of the index.
             bits = np.random.Philox(key=_key(self._seed, epoch, _ORDER), counter=[0, 0, 0, of])
             kept = epoch, np.random.Generator(bits).permutation(records)
-            self._drawn[of, epoch % 2] = kept
+            self._drawn[slot] = kept
         return kept[1]
 
     def __getstate__(self):
