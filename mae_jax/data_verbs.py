@@ -65,7 +65,7 @@ def _check(args):
     from mae_jax.data import check
 
     source, picture = _opened(args)
-    result = check.check(source, picture, args.workers)
+    result = check.check(source, picture, args.workers, any_kind=args.config is None)
     if not args.json:
         del result["broken_records"]  # said already
     return result | ({"exit_code": BrokenRecord.exit_code} if result["broken"] else {})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mae_jax.data import memory
+from mae_jax.data import memory, prepare
 from mae_jax.data.loader import Decoder, Picture
 from mae_jax.data.order import view_rng
 from mae_jax.data.progress import Progress, say
@@ -28,16 +28,22 @@ class Looker:
     Attributes:
       source: the records.
       picture: how they become pixels.
+      any_kind: verify that records are images, whatever their channels and values.
     """
 
     source: Source
     picture: Picture
+    any_kind: bool = False
 
     def verify(self, indices: Sequence[int]) -> list[str]:
         """Why each of these that is broken is; every byte is read and decoded."""
         reasons, decode = [], Decoder(self.source, self.picture, cache=False)
         for index in indices:
             try:
+                if self.any_kind:
+                    record = self.source[index]
+                    prepare.check(record.data, record.name)
+                    continue
                 image, _ = decode(index)
                 image.views([(0, 0, image.width, image.height)], (image.height, image.width))
             except BrokenRecord as error:
@@ -70,17 +76,20 @@ class Looker:
         return total
 
 
-def check(source: Source, picture: Picture, workers: int | None = None) -> dict[str, Any]:
+def check(
+    source: Source, picture: Picture, workers: int | None = None, *, any_kind: bool = False
+) -> dict[str, Any]:
     """Reads and decodes every record, names the broken ones, and measures.
 
     Args:
+      picture: how speed is measured, and what records must fit, unless `any_kind` of image will do.
       workers: processes; one per core by default.
 
     Returns:
       Records, how many are broken, and training images per second: of one core's time, and of all
       workers by the clock.
     """
-    looker, everything = Looker(source, picture), np.arange(len(source))
+    looker, everything = Looker(source, picture, any_kind), np.arange(len(source))
     reasons: list[str] = []
     progress = Progress(len(source))
     with _Pool(looker, workers) as pool:

@@ -124,6 +124,7 @@ def test_arrays_and_unlabelled_images_are_prepared(tmp_path):
     prepare.prepare(str(tmp_path / "in"), str(tmp_path / "out"), workers=1)
     source = FolderSource(str(tmp_path / "out"), "all")
     assert not source.classes and source[1].label == sources.NO_LABEL
+    assert cli.main(["mae-jax", "data", "check", str(tmp_path / "out")]) == 0
     picture = loader.Picture((4, 4), 5, (1, 1), (1, 1), False, 1.0)
     decode = loader.Decoder(source, picture, cache=False)
     for index in range(2):
