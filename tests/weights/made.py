@@ -40,8 +40,7 @@ def random_weights(kind="full", classes=7, pool="mean", seed=0, **arguments):
         path = tuple(entry.key for entry in path)
         noise = np.resize(numbers[rng.integers(len(numbers) // 2) :], leaf.shape)
         ours[path] = noise + np.float32(path[-1] == "scale")
-    d = module.dimensions
-    tensors = keymap.to_published(ours, {"encoder": d.heads, "decoder": d.decoder_heads})
+    tensors = keymap.to_published(ours)
     heads = {name: arguments.get(name) for name in ("heads", "decoder_heads")}
     said = heads | {"norm_pix": True, "image_size": arguments.get("image_size", 224)}
     weights = describe(tensors, said, {}, "random")

@@ -37,7 +37,7 @@ def test_encoders(tmp_path, format, arguments):
     assert same(found.tensors, weights.encoder().tensors)
     encoder = mae_jax.load_encoder(tmp_path / "out")
     got = {("encoder", *path): value for path, value in model.flat(tree(encoder.encoder)).items()}
-    assert same(keymap.to_published(got, weights.heads), weights.encoder().tensors)
+    assert same(keymap.to_published(got), weights.encoder().tensors)
 
 
 def tree(module):
@@ -162,15 +162,16 @@ def test_layouts_are_inverses():
     for layout, shape in (
         (keymap.LINEAR, (2, 3)),
         (keymap.PATCH, (2, 3, 5, 7)),
-        (keymap.QKV, (2, 12)),
-        (keymap.QKV_BIAS, (12,)),
+        (keymap.QKV, (3, 2, 4)),
+        (keymap.QKV_BIAS, (3, 4)),
     ):
         x = np.arange(np.prod(shape)).reshape(shape)
-        np.testing.assert_array_equal(layout.here(layout.there(x, 2), 2), x)
-    assert keymap.PATCH.there(np.zeros((2, 3, 5, 7)), 2).shape == (7, 5, 2, 3)
-    # Two heads of two places: ours q q k k v v q q k k v v, theirs q q q q k k k k v v v v.
-    there = keymap.QKV_BIAS.there(np.arange(12), 2)
-    assert there.tolist() == [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
+        np.testing.assert_array_equal(layout.here(layout.there(x)), x)
+    assert keymap.PATCH.there(np.zeros((2, 3, 5, 7))).shape == (7, 5, 2, 3)
+    # Ours: a matrix (in, out) for queries, keys and values each; theirs: their rows below another.
+    assert keymap.QKV.there(np.arange(12).reshape(3, 2, 2)).tolist() == [
+        [0, 2], [1, 3], [4, 6], [5, 7], [8, 10], [9, 11]
+    ]  # fmt: skip
 
 
 def test_the_same_weights_make_the_same_files(tmp_path):
