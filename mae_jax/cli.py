@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from mae_jax import __version__, config, errors, source_flags
+from mae_jax import __version__, config, data_verbs, errors, source_flags
 
 _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
 
@@ -42,6 +42,7 @@ _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       draw patch tokens as colours, and where the class token looks
   mae-jax plan --config=configs/in1k/l16.py --topology=v3:8x8[,v5p:4x4x4] [--compare]
       whether pre-training fits TPUs that are not there, how long it takes and what limits it
+{data_verbs.HELP}
 
 SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers', timm's
 or mae-jax export's; --config.init_from takes the same. With it go
@@ -59,8 +60,8 @@ TPU pods, GKE, SLURM and Open MPI tell each process its place; elsewhere say it:
   --coordinator=HOST:PORT of process 0, --num_processes=N, --process_id=0 to N-1
   --init_timeout=300      seconds to wait for the others before giving up
 
-Exit codes: 0 done, 2 a mistake in the command or config, 3 a broken image, 4 no usable
-checkpoint, 5 diverged, 42 told to stop and saved, 43 another process is missing (start again)."""
+Exit codes: 0 done, 2 a mistake in the command or config, 3 too many broken images, 4 no usable
+checkpoint, 5 diverged, 42 told to stop and saved, 43 a process is missing or died (start again)."""
 
 
 def pretrain(args: flags.FlagValues) -> dict:
@@ -205,6 +206,7 @@ VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "reconstruct": reconstruct,
     "features": features,
     "plan": plan,
+    "data": data_verbs.run,
 }
 # What each verb cannot do without; `source` is not a flag but stands by itself.
 _NEEDED = {
@@ -217,7 +219,9 @@ _NEEDED = {
     "reconstruct": ("source", "images", "out"),
     "features": ("source", "images", "out"),
     "plan": ("config", "topology"),
+    "data": ("action",),
 }
+_POSITIONAL = {"source": "SOURCE", "action": f"ACTION ({', '.join(data_verbs.ACTIONS)})"}
 
 _RUNS = ("pretrain", "finetune", "probe")  # which keep a work folder
 
@@ -234,11 +238,12 @@ def main(argv: list[str] | None = None) -> int:
         errors.NoUsableCheckpoint,
         errors.Diverged,
         errors.Preempted,
+        errors.WorkerDied,
     ) as error:
         if debug:
             raise
         print(f"mae-jax: {error}", file=sys.stderr)
-        if isinstance(error, errors.BrokenRecord):
+        if isinstance(error, errors.BrokenRecord | errors.WorkerDied):
             _leave_others(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
@@ -283,12 +288,14 @@ def _run(argv: list[str]) -> int:
             return 0
     else:
         result = VERBS[verb](args)
-    if args.json:
-        for line in result if isinstance(result, list) else [result]:
+    code = 0
+    for line in result if isinstance(result, list) else [result]:
+        code = line.pop("exit_code", code)
+        if args.json:
             print(json.dumps(line))
-    else:
+    if not args.json:
         print(_readable(result))
-    return 0
+    return code
 
 
 def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
@@ -319,13 +326,14 @@ def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
     if verb == "probe":
         args.source = rest[1:]
         del rest[1:]
-    elif "source" in _NEEDED[verb] and len(rest) > 1:
-        args.source = rest.pop(1)
+    for name in ("action", "folder") if verb == "data" else ("source",):
+        if name in args and len(rest) > 1:
+            args[name].value = rest.pop(1)
     if len(rest) > 1:
         raise errors.UsageError(f"{rest[1]!r} is not a flag; flags look like --workdir=FOLDER")
     for name in _NEEDED[verb]:
         if args[name].value is None:
-            title = "SOURCE" if name == "source" else f"--{name}"
+            title = _POSITIONAL.get(name, f"--{name}")
             raise errors.UsageError(f"{title} is missing; it is needed by mae-jax {verb}")
     return args
 
@@ -342,7 +350,9 @@ def _define(verb: str, args: flags.FlagValues) -> None:
         flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)
         flags.DEFINE_integer("process_id", None, "which of them this is", flag_values=args)
         flags.DEFINE_integer("init_timeout", 300, "seconds to wait for them", flag_values=args)
-    if verb == "probe":
+    if verb == "data":
+        data_verbs.define(args)
+    elif verb == "probe":
         flags.DEFINE_list("source", [], "SOURCEs", flag_values=args)
         text("out")
     elif verb == "plan":

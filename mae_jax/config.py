@@ -132,7 +132,26 @@ SCHEMA: dict[str, Any] = {
     },
     "data": {
         "name": Key(None, "tfds data set, with :version if wanted", kind=str),
-        "folder": Key(None, "folder of images, instead of a tfds data set", kind=str),
+        "folder": Key(
+            None,
+            "folder of images, or what `mae-jax data prepare` made of one, instead of a tfds data "
+            "set; or its URL, as fsspec spells it",
+            kind=str,
+        ),
+        "mixture": Key(
+            (),
+            "several sets instead of one: ((folder or tfds name, weight), ...), weights in shares "
+            "of a batch",
+            allowed=lambda sets: all(
+                isinstance(part, tuple | list)
+                and len(part) == 2
+                and isinstance(part[0], str)
+                and isinstance(part[1], int | float)
+                and 0 < part[1] < math.inf
+                for part in sets
+            ),
+            range="of pairs (name, weight above 0)",
+        ),
         "dir": Key(None, "where tfds keeps its data sets", kind=str, part_of_run=False),
         "split": Key(
             "train",
@@ -141,7 +160,10 @@ SCHEMA: dict[str, Any] = {
         "eval_split": Key(None, "held-out part, for the same kind of expression", kind=str),
         "batch_size": Key(4096, "images per step over all devices", **_at_least(1)),
         "workers": Key(
-            0, "decoding processes; 0 decodes in threads", **_at_least(0, part_of_run=False)
+            None,
+            "decoding processes; 0 decodes in threads; unset: one per core, 0 with data.cache",
+            kind=int,
+            **_at_least(0, part_of_run=False),
         ),
         "cache": Key(False, "keep decoded images in memory (for small sets)", part_of_run=False),
         "crop_scale": Key(
@@ -160,6 +182,24 @@ SCHEMA: dict[str, Any] = {
             "centre crop for evaluation, as a share of the shorter side",
             allowed=lambda share: 0 < share <= 1,
             range="above 0 and at most 1",
+        ),
+        "repeats": Key(
+            1, "crops of each image per epoch, one after the other, decoded once", **_at_least(1)
+        ),
+        "pixels": Key(
+            "uint8",
+            "what goes to the device; float32 keeps 16-bit and float values, integers in 0 to 1",
+            **_one_of("uint8", "float32"),
+        ),
+        "max_pixels": Key(
+            50_000_000,
+            "height times width above which an image counts as broken",
+            **_within(1, 178_956_970),  # above which Pillow refuses
+        ),
+        "broken_share": Key(
+            1e-4,
+            "records that may be broken and are replaced, as a share of all, rounded up",
+            **_within(0.0, 1.0, part_of_run=False),
         ),
         "mean": Key(
             (), "per channel, of pixels in 0 to 1; () is ImageNet's, or .5 where channels are not 3"
@@ -375,10 +415,10 @@ def validate(config: config_dict.ConfigDict, *, trains: bool = True) -> None:
 
 def _validate_together(config, trains) -> None:
     data, train, model = config.data, config.train, config.model
-    if (data.name is None) == (data.folder is None):
+    if (data.name is not None) + (data.folder is not None) + bool(data.mixture) != 1:
         raise UsageError(
-            f"exactly one of data.name (now {data.name!r}) and data.folder (now {data.folder!r}) "
-            "must be set"
+            f"exactly one of data.name (now {data.name!r}), data.folder (now {data.folder!r}) and "
+            f"data.mixture (now {data.mixture!r}) must be set"
         )
     if trains and (train.epochs is None) == (train.steps is None):
         raise UsageError(
@@ -395,6 +435,10 @@ def _validate_together(config, trains) -> None:
         raise UsageError(
             f"at most one of data.labels_per_class (now {data.labels_per_class}) and "
             f"data.labels_share (now {data.labels_share}) may be set"
+        )
+    if data.randaugment and data.pixels != "uint8":
+        raise UsageError(
+            f"data.randaugment {data.randaugment} works on uint8; data.pixels is {data.pixels!r}"
         )
     if data.randaugment and model.channels not in (1, 3):
         raise UsageError(

@@ -42,6 +42,11 @@ class RandAugment:
             image = OPERATIONS[names[index]](image, level, sign, self._fill(image))
         return image
 
+    def on_pixels(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The same for (H, W, C) uint8, one channel or three."""
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        return np.asarray(self(image, rng)).reshape(pixels.shape)
+
     def _fill(self, image):
         return self.fill[0] if image.mode == "L" else tuple(self.fill)
 

@@ -89,10 +89,12 @@ class Objective:
         raise NotImplementedError
 
     def standardise(self, images: jax.Array) -> jax.Array:
-        """(B, *spatial, C) uint8 to float32 of zero mean and unit deviation over the data."""
+        """(B, *spatial, C) uint8 or float32 to float32 of zero mean and unit deviation."""
         shape = (1,) * (images.ndim - 1) + (len(self.mean),)
         mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (self.mean, self.std))
-        return (images.astype(jnp.float32) / 255 - mean) / std
+        # Pixels that come as float32 are in the units of the mean already.
+        pixels = images / jnp.float32(255) if images.dtype == jnp.uint8 else images
+        return (pixels.astype(jnp.float32) - mean) / std
 
 
 @dataclasses.dataclass(frozen=True)

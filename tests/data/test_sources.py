@@ -34,7 +34,7 @@ def test_digits_are_scikit_learns(tfds_dir):
     for split in ("train", "test"):
         source = sources.TfdsSource("handwritten_digits", split, tfds_dir)
         for i in range(len(source)):
-            pixels = np.asarray(images.decode(source[i].data, 1, ""))
+            pixels = images.decode(source[i].data, images.Form(1), "")
             everything.append((source[i].label, pixels.tobytes()))
     digits = load_digits()
     ours = sorted(everything)
