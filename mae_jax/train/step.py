@@ -75,10 +75,13 @@ def train_step(
         loss, gradient = jax.tree.map(lambda x: x / accumulate, total)
 
     # Each device gets the sum of its part of the gradient only, if that is all it updates.
-    gradient = jax.lax.with_sharding_constraint(gradient, layout.optimizer(gradient))
+    part_of = functools.partial(
+        jax.lax.with_sharding_constraint, shardings=layout.optimizer(trained)
+    )
+    gradient = part_of(gradient)
     with jax.named_scope("optimizer"):  # by which `plan` knows it
-        updates, opt_state = recipe.build().update(gradient, state.opt_state, trained)
-        trained = optax.apply_updates(trained, updates)
+        updates, opt_state = recipe.build().update(gradient, state.opt_state, part_of(trained))
+        trained = part_of(optax.apply_updates(part_of(trained), updates))
         ema = state.ema
         if recipe.ema is not None:
             ema = optax.incremental_update(trained, ema, 1 - recipe.ema)
