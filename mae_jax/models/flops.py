@@ -1,0 +1,50 @@
+"""How many floating-point operations training takes, by arithmetic."""
+
+import math
+
+from mae_jax.models import masking
+from mae_jax.models.sizes import Dimensions
+
+
+def training_flops(
+    d: Dimensions,
+    mask_ratio: float,
+    mask_tokens_in_encoder: bool = False,
+    class_token: bool = True,
+) -> int:
+    """Operations per image of one training step of a masked autoencoder.
+
+    Matrix products alone, a multiplication and an addition being two operations, and three times
+    those of the forward pass: the backward pass takes each product twice, for its two factors.
+    What is computed again to save memory does not count.
+
+    Args:
+      d: the model's dimensions.
+      mask_ratio: share of the patches that is hidden.
+      mask_tokens_in_encoder: whether the encoder works on hidden patches too.
+      class_token: whether a class token goes along.
+    """
+    kept = masking.kept_patches(d.patches, mask_ratio)
+    hidden, values = d.patches - kept, math.prod(d.patch_size) * d.channels
+    seen, token = (d.patches if mask_tokens_in_encoder else kept), int(class_token)
+    products = (
+        seen * values * d.width
+        + _blocks(seen + token, d.width, d.depth)
+        + (seen + token) * d.width * d.decoder_width
+        + _blocks(d.patches + token, d.decoder_width, d.decoder_depth)
+        + hidden * d.decoder_width * values
+    )
+    return 3 * 2 * products
+
+
+def classifier_flops(d: Dimensions, classes: int, *, class_token: bool = True) -> int:
+    """The same for a classifier: the encoder on all patches, and a linear head."""
+    tokens, values = d.patches + int(class_token), math.prod(d.patch_size) * d.channels
+    products = d.patches * values * d.width + _blocks(tokens, d.width, d.depth) + d.width * classes
+    return 3 * 2 * products
+
+
+def _blocks(tokens: int, width: int, depth: int) -> int:
+    # Per token: width^2 each for queries, keys, values and output, eight for the two layers of the
+    # Mlp; and a product of `width` with every token for the scores and for the mixing.
+    return depth * tokens * (12 * width**2 + 2 * tokens * width)
