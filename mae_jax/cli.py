@@ -29,6 +29,8 @@ _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       draw what the model makes of hidden patches
   mae-jax features SOURCE --images=FOLDER|FILE --out=features.png
       draw patch tokens as colours, and where the class token looks
+  mae-jax bench --config=FILE [--steps=20]
+      time the step, the loader and both together on this machine, and say what limits it
 
 SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers', timm's
 or mae-jax export's; --config.init_from takes the same. With it go
@@ -121,6 +123,13 @@ def features(args: flags.FlagValues) -> dict:
     return pictures.features(source_flags.read(args, args.source, "encoder"), args.images, args.out)
 
 
+def bench(args: flags.FlagValues) -> dict:
+    """Times training on this machine."""
+    from mae_jax import bench as bencher
+
+    return bencher.bench(args.config, steps=args.steps)
+
+
 VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "pretrain": pretrain,
     "finetune": finetune,
@@ -128,6 +137,7 @@ VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "embed": embed,
     "reconstruct": reconstruct,
     "features": features,
+    "bench": bench,
 }
 # What each verb cannot do without; `source` is not a flag but stands by itself.
 _NEEDED = {
@@ -137,6 +147,7 @@ _NEEDED = {
     "embed": ("source", "out"),
     "reconstruct": ("source", "images", "out"),
     "features": ("source", "images", "out"),
+    "bench": ("config",),
 }
 
 
@@ -254,13 +265,15 @@ def _define(verb: str, args: flags.FlagValues) -> None:
         flags.DEFINE_integer("num_processes", None, "processes of the run", flag_values=args)
         flags.DEFINE_integer("process_id", None, "which of them this is", flag_values=args)
         flags.DEFINE_integer("init_timeout", 300, "seconds to wait for them", flag_values=args)
-    else:
+    elif "source" in _NEEDED[verb]:
         text("source")
         text("out")
         source_flags.define(args, channels=verb != "reconstruct")
     if verb == "finetune":
         flags.DEFINE_integer("draws", 1, "draws of the labels", flag_values=args)
         flags.DEFINE_bool("baselines", False, "compare", flag_values=args)
+    if verb == "bench":
+        flags.DEFINE_integer("steps", 20, "how many are timed", flag_values=args)
     if verb == "export":
         text("format")
         text("part")
@@ -292,7 +305,7 @@ def _expect_objective(cfg, objective: str) -> None:
 
 
 def _readable(result: dict) -> str:
-    lines = []
+    lines, width = [], max(12, *map(len, result))
     for name, value in result.items():
         if name == "accuracy":
             from mae_jax import few_labels
@@ -303,7 +316,7 @@ def _readable(result: dict) -> str:
         elif isinstance(value, dict):
             lines += [f"{key.replace('_', ' '):12s} {number:.4f}" for key, number in value.items()]
         elif value is not None:
-            lines.append(f"{name:12s} {value}")
+            lines.append(f"{name:{width}s} {value}")
     return "\n".join(lines)
 
 

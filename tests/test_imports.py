@@ -15,7 +15,7 @@ LAYERS = [
     {"evaluate", "visualize"},
     {"train"},
     {"weights"},
-    {"few_labels", "embed", "source_flags", "pictures"},
+    {"few_labels", "embed", "source_flags", "pictures", "plan", "bench"},
     {"cli"},
 ]
 
