@@ -2,6 +2,7 @@
 # make test: the tests
 # make test-interop: the tests against torch, transformers (two versions), timm and onnxruntime,
 #   in .venv-interop: about 1.5 GB and two minutes to install
+# make test-beam: data preparation on Apache Beam's direct runner, in .venv-beam
 # All make .venv with $(PYTHON) first, from setup.py and the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -20,7 +21,9 @@ TORCH_INDEX = https://download.pytorch.org/whl/cpu
 INTEROP_PIP = $(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 PINNED = -c constraints.txt -c constraints-interop.txt
 
-.PHONY: demo test test-interop lint clean
+BEAM = .venv-beam
+
+.PHONY: demo test test-interop test-beam lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mae-jax pretrain --config=configs/digits.py --workdir=$(RUNS)/digits
@@ -48,6 +51,16 @@ $(INTEROP)/.done: setup.py constraints.txt constraints-interop.txt
 		transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
 	touch $@
 
+# Without constraints.txt: Beam wants older releases of what it has.
+test-beam: $(BEAM)/.done
+	$(BEAM)/bin/python -m pytest tests/data/test_prepare.py
+
+$(BEAM)/.done: setup.py
+	$(PYTHON) -m venv $(BEAM)
+	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		-e '.[beam,digits]' 'pytest>=8.3,<10' 'hypothesis>=6.100,<7'
+	touch $@
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,4 +73,4 @@ $(VENV)/.%: setup.py constraints.txt | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(INTEROP) $(RUNS) build *.egg-info
+	rm -rf $(VENV) $(INTEROP) $(BEAM) $(RUNS) build *.egg-info

@@ -11,6 +11,9 @@ TENSORFLOW = [
 ]
 DIGITS = ["scikit-learn>=1.5,<2"]
 ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13,<2"]
+# The TPU compiler, of the release that jax is made for.
+PLAN = ["jax[tpu]>=0.10,<0.13"]
+PLOTS = ["matplotlib>=3.9,<4"]
 TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
 
 setup(
@@ -26,8 +29,10 @@ setup(
         "absl-py>=2.1,<3",
         "array_record>=0.8,<0.9",
         "clu>=0.0.12,<0.1",
+        "cykooz-resizer>=4,<5",
         "etils[epath]>=1.10,<2",
         "flax>=0.12.8,<0.13",
+        "fsspec>=2025.2",
         "grain>=0.2.18,<0.3",
         "importlib_resources>=6,<8",  # tfds imports it without asking for it
         "jax>=0.10,<0.13",
@@ -37,6 +42,7 @@ setup(
         "orbax-checkpoint>=0.12.8,<0.13",
         "pillow>=12,<14",
         "safetensors>=0.5,<1",
+        "simplejpeg>=1.8,<2",
         "tensorflow-datasets>=4.9.9,<5",
     ],
     extras_require={
@@ -45,9 +51,14 @@ setup(
         # Also needs `pip install --no-deps jax2onnx`, which asks for an older orbax-checkpoint than
         # ours, for its examples alone; what it does need is here.
         "onnx": ONNX,
+        "plan": PLAN,
         "parquet": ["pyarrow>=20"],
+        "plots": PLOTS,  # of comparisons, beside their tables
+        # To prepare sets on many machines. Asks for older releases than constraints.txt has of
+        # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
+        "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
-        "test": TENSORFLOW + DIGITS + TEST,
+        "test": TENSORFLOW + DIGITS + PLAN + PLOTS + TEST,
         "interop": DIGITS + TEST + ONNX,
         "lint": ["ruff>=0.9,<1"],
     },

@@ -46,7 +46,7 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     """
     if steps < 3:
         raise UsageError(f"--steps={steps} must be at least 3, for a median and a spread")
-    if config.init_from is not None and config.train.objective == "classify":
+    if config.init_from is not None and config.train.objective != "reconstruct":
         config_lib.adopt_architecture(config, start.architecture(config))
     task = loop.prepare(config, jax.device_count(), parallel.device_memory())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
@@ -130,7 +130,9 @@ class _Trainer:
 
 
 def _batches(task: loop.Task, layout: Layout) -> Iterator[loader.Batch]:
-    config = task.config
+    config, workers = task.config, task.config.data.workers
+    if workers is None:
+        workers = loader.default_workers(config.data.cache)
     return loader.TrainBatches(
         task.train,
         loader.Picture.from_config(config),
@@ -139,7 +141,8 @@ def _batches(task: loop.Task, layout: Layout) -> Iterator[loader.Batch]:
         steps=2**31,  # without end: epoch follows epoch
         cache=config.data.cache,
         rows=layout.rows(config.data.batch_size),
-    ).iterate(0, config.data.workers)
+        repeats=config.data.repeats,
+    ).iterate(0, workers)
 
 
 def _ahead() -> int:

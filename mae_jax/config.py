@@ -100,6 +100,13 @@ SCHEMA: dict[str, Any] = {
         "class_token": Key(True, "carry a class token along"),
         "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
         "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),
+        "drop_path": Key(
+            0.0,
+            "how often a classifier's last block is skipped in training, rising from 0 at the "
+            "first; per image",
+            allowed=lambda rate: 0 <= rate < 1,
+            range="at least 0 and below 1",
+        ),
         "dtype": Key(
             "auto",
             "computation: auto is bfloat16 on accelerators, float32 on CPU",
@@ -107,9 +114,14 @@ SCHEMA: dict[str, Any] = {
         ),
         "attention": Key(
             "auto",
-            "how heads are multiplied: each by itself, or in groups as wide as a TPU's registers; "
-            "auto is grouped on TPUs",
-            **_one_of("auto", "plain", "grouped"),
+            "how heads are multiplied: plain; grouped, as wide as a TPU's registers; sequential, "
+            "image by image, within a CPU's caches; auto: what suits the device",
+            **_one_of("auto", "plain", "grouped", "sequential"),
+        ),
+        "remat": Key(
+            False,
+            "compute blocks again for the gradient instead of storing what is inside: less memory, "
+            "a third more work",
         ),
         "scan": Key(
             None,
@@ -120,7 +132,26 @@ SCHEMA: dict[str, Any] = {
     },
     "data": {
         "name": Key(None, "tfds data set, with :version if wanted", kind=str),
-        "folder": Key(None, "folder of images, instead of a tfds data set", kind=str),
+        "folder": Key(
+            None,
+            "folder of images, or what `mae-jax data prepare` made of one, instead of a tfds data "
+            "set; or its URL, as fsspec spells it",
+            kind=str,
+        ),
+        "mixture": Key(
+            (),
+            "several sets instead of one: ((folder or tfds name, weight), ...), weights in shares "
+            "of a batch",
+            allowed=lambda sets: all(
+                isinstance(part, tuple | list)
+                and len(part) == 2
+                and isinstance(part[0], str)
+                and isinstance(part[1], int | float)
+                and 0 < part[1] < math.inf
+                for part in sets
+            ),
+            range="of pairs (name, weight above 0)",
+        ),
         "dir": Key(None, "where tfds keeps its data sets", kind=str, part_of_run=False),
         "split": Key(
             "train",
@@ -129,7 +160,10 @@ SCHEMA: dict[str, Any] = {
         "eval_split": Key(None, "held-out part, for the same kind of expression", kind=str),
         "batch_size": Key(4096, "images per step over all devices", **_at_least(1)),
         "workers": Key(
-            0, "decoding processes; 0 decodes in threads", **_at_least(0, part_of_run=False)
+            None,
+            "decoding processes; 0 decodes in threads; unset: one per core, 0 with data.cache",
+            kind=int,
+            **_at_least(0, part_of_run=False),
         ),
         "cache": Key(False, "keep decoded images in memory (for small sets)", part_of_run=False),
         "crop_scale": Key(
@@ -137,11 +171,35 @@ SCHEMA: dict[str, Any] = {
         ),
         "crop_ratio": Key((3 / 4, 4 / 3), "width over height of a random crop", **_interval),
         "flip": Key(True, "mirror every second image"),
+        "randaugment": Key(
+            0, "operations of RandAugment per image, timm's that increase; 0 is off", **_at_least(0)
+        ),
+        "randaugment_magnitude": Key(9.0, "their mean strength", **_within(0, 10)),
+        "randaugment_std": Key(0.5, "standard deviation of their strength", **_at_least(0)),
+        "randaugment_share": Key(0.5, "how often each is carried out", **_within(0, 1)),
         "eval_crop": Key(
             0.875,
             "centre crop for evaluation, as a share of the shorter side",
             allowed=lambda share: 0 < share <= 1,
             range="above 0 and at most 1",
+        ),
+        "repeats": Key(
+            1, "crops of each image per epoch, one after the other, decoded once", **_at_least(1)
+        ),
+        "pixels": Key(
+            "uint8",
+            "what goes to the device; float32 keeps 16-bit and float values, integers in 0 to 1",
+            **_one_of("uint8", "float32"),
+        ),
+        "max_pixels": Key(
+            50_000_000,
+            "height times width above which an image counts as broken",
+            **_within(1, 178_956_970),  # above which Pillow refuses
+        ),
+        "broken_share": Key(
+            1e-4,
+            "records that may be broken and are replaced, as a share of all, rounded up",
+            **_within(0.0, 1.0, part_of_run=False),
         ),
         "mean": Key(
             (), "per channel, of pixels in 0 to 1; () is ImageNet's, or .5 where channels are not 3"
@@ -155,19 +213,34 @@ SCHEMA: dict[str, Any] = {
         "labels_per_class": Key(
             None, "train on this many labelled images per class only", kind=int, **_at_least(1)
         ),
+        "labels_share": Key(
+            None,
+            "train on this share of every class's labelled images only, at least one of each",
+            kind=float,
+            allowed=lambda share: 0 < share <= 1,
+            range="above 0 and at most 1",
+        ),
         "label_draw": Key(0, "which draw of those labels", **_at_least(0)),
     },
     "train": {
-        "objective": Key("reconstruct", "what is learned", **_one_of("reconstruct", "classify")),
+        "objective": Key(
+            "reconstruct",
+            "what is learned: pixels, classes, or classes by a linear probe of the class token",
+            **_one_of("reconstruct", "classify", "probe"),
+        ),
         "epochs": Key(None, "passes over the data", kind=float, **_above(0)),
         "steps": Key(None, "updates, instead of epochs", kind=int, **_at_least(1)),
         "warmup_epochs": Key(40.0, "linear warm-up from zero", **_at_least(0)),
+        "warmup_steps": Key(
+            None, "the warm-up in updates, instead of epochs", kind=int, **_at_least(0)
+        ),
         "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_above(0)),
         "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
         "weight_decay": Key(
             0.05, "decoupled decay of everything but biases and norms", **_at_least(0)
         ),
-        "beta1": Key(0.9, "AdamW's first decay", **_within(0, 1)),
+        "optimizer": Key("adamw", "how gradients become updates", **_one_of("adamw", "lars")),
+        "beta1": Key(0.9, "AdamW's first decay; the momentum of LARS", **_within(0, 1)),
         "beta2": Key(0.95, "AdamW's second decay", **_within(0, 1)),
         "layer_decay": Key(
             1.0,
@@ -175,12 +248,34 @@ SCHEMA: dict[str, Any] = {
             allowed=lambda decay: 0 < decay <= 1,
             range="above 0 and at most 1",
         ),
+        "trained_blocks": Key(
+            None,
+            "fine-tune the last so many blocks and the head only; 0.5 is the last block's MLP",
+            kind=float,
+            allowed=lambda blocks: blocks == 0.5 or (blocks >= 0 and blocks == int(blocks)),
+            range="0.5, or whole and at least 0",
+        ),
+        "ema": Key(
+            None,
+            "decay per step of a moving average of the parameters, which is measured too and then "
+            "taken wherever the run's weights are",
+            kind=float,
+            allowed=lambda decay: 0 <= decay < 1,
+            range="at least 0 and below 1",
+        ),
         "clip_norm": Key(None, "largest global gradient norm", kind=float, **_above(0)),
         "accumulate": Key(
             1, "parts a batch is split into, their gradients averaged", **_at_least(1)
         ),
         "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
         "mixup": Key(0.0, "alpha of the Beta that mixes pairs of labelled images", **_at_least(0)),
+        "cutmix": Key(
+            0.0, "alpha of the Beta for the area that comes from another", **_at_least(0)
+        ),
+        "cutmix_share": Key(
+            0.5, "how often cutmix is taken where mixup is on too", **_within(0, 1)
+        ),
+        "erasing": Key(0.0, "how often a part of an image is replaced by noise", **_within(0, 1)),
     },
     "parallel": {
         "fsdp": Key(
@@ -217,6 +312,12 @@ SCHEMA: dict[str, Any] = {
             True,
             "report kNN accuracy of the frozen encoder where there are labels",
             part_of_run=False,
+        ),
+        "knn_neighbours": Key(20, "how many vote", **_at_least(1, part_of_run=False)),
+        "knn_temperature": Key(
+            0.07,
+            "of their votes, which weigh exp(similarity / this)",
+            **_above(0, part_of_run=False),
         ),
         "knn_images": Key(
             20_000, "training images kNN compares with, at most", **_at_least(1, part_of_run=False)
@@ -272,8 +373,11 @@ def unknown_key(name: str) -> UsageError:
     return UsageError(f"config key {name!r} is unknown; did you mean {nearest(name)!r}?")
 
 
-def validate(config: config_dict.ConfigDict) -> None:
+def validate(config: config_dict.ConfigDict, *, trains: bool = True) -> None:
     """Checks every key by itself and those that must fit together.
+
+    Args:
+      trains: whether there is a training, which must say how long it is.
 
     Raises:
       UsageError: the first key that is wrong, its value, and what would be right.
@@ -306,17 +410,17 @@ def validate(config: config_dict.ConfigDict) -> None:
         )
         if not finite or not key.allowed(value):
             raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
-    _validate_together(config)
+    _validate_together(config, trains)
 
 
-def _validate_together(config) -> None:
+def _validate_together(config, trains) -> None:
     data, train, model = config.data, config.train, config.model
-    if (data.name is None) == (data.folder is None):
+    if (data.name is not None) + (data.folder is not None) + bool(data.mixture) != 1:
         raise UsageError(
-            f"exactly one of data.name (now {data.name!r}) and data.folder (now {data.folder!r}) "
-            "must be set"
+            f"exactly one of data.name (now {data.name!r}), data.folder (now {data.folder!r}) and "
+            f"data.mixture (now {data.mixture!r}) must be set"
         )
-    if (train.epochs is None) == (train.steps is None):
+    if trains and (train.epochs is None) == (train.steps is None):
         raise UsageError(
             f"exactly one of train.epochs (now {train.epochs}) and train.steps "
             f"(now {train.steps}) must be set"
@@ -327,6 +431,20 @@ def _validate_together(config) -> None:
                 f"data.{name} {data[name]} must have one value per channel, "
                 f"{model.channels} of them"
             )
+    if data.labels_per_class is not None and data.labels_share is not None:
+        raise UsageError(
+            f"at most one of data.labels_per_class (now {data.labels_per_class}) and "
+            f"data.labels_share (now {data.labels_share}) may be set"
+        )
+    if data.randaugment and data.pixels != "uint8":
+        raise UsageError(
+            f"data.randaugment {data.randaugment} works on uint8; data.pixels is {data.pixels!r}"
+        )
+    if data.randaugment and model.channels not in (1, 3):
+        raise UsageError(
+            f"data.randaugment {data.randaugment} needs grey or colour images; model.channels is "
+            f"{model.channels}"
+        )
     if data.batch_size % train.accumulate:
         raise UsageError(
             f"data.batch_size {data.batch_size} is not divisible by train.accumulate "
@@ -343,6 +461,16 @@ def _validate_together(config) -> None:
         raise UsageError(f"config section model: {error}") from None
     if model.pool == "token" and not model.class_token:
         raise UsageError("model.pool 'token' needs model.class_token=True")
+    if train.objective == "probe" and model.pool != "token":
+        raise UsageError(
+            f"model.pool {model.pool!r} does not go with train.objective 'probe', which reads the "
+            "class token; set it to 'token'"
+        )
+    if train.trained_blocks is not None and train.trained_blocks > dimensions.depth:
+        raise UsageError(
+            f"train.trained_blocks {train.trained_blocks:g} is more than the encoder's "
+            f"{dimensions.depth} blocks"
+        )
 
 
 def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -365,11 +493,17 @@ def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
 
 
 def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
-    """Sets the encoder's dimensions to those of the run whose resolved config is `source`."""
+    """Sets the encoder's dimensions to those of the run whose resolved config is `source`.
+
+    The size of the images stays, as positions are resized to it. Mean and deviation of the pixels
+    are adopted where the config leaves them open.
+    """
     for name in ("size", "patch_size", "channels", "width", "depth", "heads", "class_token"):
         value = source["model"][name]
         config.model[name] = tuple(value) if isinstance(value, list) else value
-    config.model.image_size = tuple(source["model"]["image_size"])
+    for name in ("mean", "std"):
+        if not config.data[name]:
+            config.data[name] = tuple(source["data"][name])
 
 
 def check_batch(batch_size: int, devices: int, accumulate: int) -> None:

@@ -85,7 +85,7 @@ def embed(
     _claim(parts, identity, out)
     rate = _make(encoder, source, picture, parts, output)
     features = [np.load(file) for file in _parts(parts, len(source))]
-    names = [source[i].name for i in range(len(source))]
+    names = [source.name(i) for i in range(len(source))]
     content = (np.concatenate(features), names, source.labels(), list(source.classes))
     making = path.with_name(f".{path.name}")
     (_write_npz if path.suffix == ".npz" else _write_parquet)(making, identity, *content)

@@ -8,7 +8,7 @@ class UsageError(Exception):
 
 
 class BrokenRecord(Exception):
-    """An image that cannot be read; names the file or record and the reason."""
+    """An image that cannot be read, or more than allowed; names the record and the reason."""
 
     exit_code = 3
 
@@ -27,6 +27,12 @@ class Diverged(Exception):
 
 class HostMissing(Exception):
     """Another process of the run did not come, or does not answer; starting again may help."""
+
+    exit_code = 43
+
+
+class WorkerDied(Exception):
+    """A process that makes batches is gone; starting again may help."""
 
     exit_code = 43
 

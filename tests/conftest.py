@@ -59,7 +59,7 @@ def small_config(tfds_dir):
         "train[:100]",
         "test[:13]",
     )
-    data.batch_size, data.flip = 16, False
+    data.batch_size, data.flip, data.workers = 16, False, 0
     train.steps, train.warmup_epochs, train.base_lr = 8, 0.2, 1e-2
     config.checkpoint.every_epochs = config.log.panel_every_epochs = 0.5
     config.log.eval_every_epochs, config.log.every_steps = 0.5, 1

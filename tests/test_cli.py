@@ -40,10 +40,25 @@ def test_help(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "verb 'trian' is unknown; known are pretrain, finetune, export"),
+        (
+            ["trian"],
+            "verb 'trian' is unknown; known are pretrain, finetune, probe, evaluate, export",
+        ),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
         (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
+        (["probe", DIGITS, "a", "--workdir=w"], "--workdir trains one probe"),
+        (["probe", DIGITS], "--out is missing; or --workdir"),
+        (["probe", DIGITS, "--out=o"], "SOURCE is missing"),
+        (["probe", DIGITS, "--workdir=w"], "train.objective is 'reconstruct'; .*'probe'"),
+        (["probe", DIGITS, "nowhere", "--out=o", "--methods=svm"], "method 'svm' is unknown"),
+        (["evaluate", DIGITS], "SOURCE is missing"),
+        (["evaluate", "nowhere"], "--config is missing"),
+        (["evaluate", "nowhere", DIGITS], "'nowhere' does not exist"),
+        (
+            ["finetune", "--config=configs/digits_finetune.py", "--workdir=w", "--labels=ten"],
+            "--labels: 'ten' is not a number",
+        ),
         (["finetune", DIGITS, "--workdir=w"], "train.objective is 'reconstruct'; .*'classify'"),
     ],
 )
@@ -127,13 +142,21 @@ def test_pretrain_then_finetune_in_processes(flags, tmp_path):
         "finetune", "--config=configs/digits_finetune.py", *shared,
         f"--config.init_from={tmp_path / 'run'}", f"--workdir={tuned}",
         "--config.data.labels_per_class=2", "--config.data.eval_split=test[:50]",
-        "--config.train.epochs=2", "--config.train.warmup_epochs=1",
+        "--config.train.steps=2", "--config.train.warmup_steps=1",
     ]  # fmt: skip
     result = json.loads(mae_jax(*arguments, "--draws=2", "--baselines", "--json"))
-    assert result["accuracy"].keys() == {"pretrained", "scratch", "pixels"}
-    for row in result["accuracy"].values():
+    assert [row["method"] for row in result["accuracy"]] == ["pretrained", "scratch", "pixels"]
+    for row in result["accuracy"]:
         assert len(row["accuracies"]) == 2 and 0 <= row["mean"] <= 1
     assert (tuned / "comparison.json").is_file()
+    again = ["--config=configs/digits_finetune.py", *(f for f in shared if "data.dir" in f)]
+    out = mae_jax("evaluate", str(tuned / "pretrained-0"), *again, "--json")
+    assert json.loads(out)["images"] == 360
+    out = mae_jax(
+        "probe", str(tmp_path / "run"), str(tuned / "pretrained-1"), *again, "--methods=knn",
+        f"--out={tmp_path / 'probe'}",
+    )  # fmt: skip
+    assert "| run | " in out and "| pretrained-1 | " in out and "comparison.md" in out
     assert (tuned / "pretrained-1" / "config.json").is_file()
 
 

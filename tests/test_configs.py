@@ -15,12 +15,17 @@ def test_config_file(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config()
-    if config.data.name is None:
-        config.data.folder = "given on the command line"
-    config_lib.validate(config)
+    variants = getattr(module, "VARIANTS", None) or getattr(module, "SIZES", None)
+    for arguments in [(name,) for name in variants] if variants else [()]:
+        check(module.get_config(*arguments), evaluates="mae-jax evaluate" in module.__doc__)
     where = path.relative_to(FILES[0].parents[1])
     assert f"--config={where.as_posix()}" in module.__doc__
+
+
+def check(config, evaluates):
+    if config.data.name is None:
+        config.data.folder = "given on the command line"
+    config_lib.validate(config, trains=not evaluates)
 
 
 def test_there_are_configs_for_the_papers_models():

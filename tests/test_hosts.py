@@ -194,3 +194,27 @@ def test_a_cluster_is_found(monkeypatch):
 def one_sentence(text, message):
     ours = [line for line in text.splitlines() if line.startswith("mae-jax: ")]
     return len(ours) == 1 and re.search(message, ours[0]) and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_too_many_broken_images_end_all(config, arguments, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for index in range(30):
+        Image.new("L", (9, 9), index).save(tmp_path / "photos" / f"{index:02d}.png")
+    for index in (3, 4, 5):
+        (tmp_path / "photos" / f"{index:02d}.png").write_bytes(b"nothing")
+    arguments += [f"--config.data.folder={tmp_path / 'photos'}", "--config.train.steps=400"]
+    arguments += ["--config.data.split=all", "--config.data.eval_split=all[:5]"]
+    path = tmp_path / "config.py"
+    path.write_text(
+        path.read_text().replace("    return c", "    c.data.name = None\n    return c")
+    )
+    results = ended(pair(arguments), 200)
+    codes = [code for code, *_ in results]
+    assert 3 in codes and all(codes), results
+    assert any(
+        one_sentence(err, r"2 of 30 records are broken, more than the 1 that data\.broken_share")
+        for _, _, err in results
+    )

@@ -14,8 +14,8 @@ LAYERS = [
     {"config", "data", "hosts", "parallel"},
     {"evaluate", "visualize"},
     {"train"},
-    {"weights"},
-    {"few_labels", "embed", "source_flags", "pictures", "plan", "bench"},
+    {"weights", "plan"},
+    {"finetune", "probe", "evaluation", "data_verbs", "embed", "source_flags", "pictures", "bench"},
     {"cli"},
 ]
 

@@ -1,25 +1,25 @@
-"""Global order, each host's share, batches, and the position to resume from.
+"""Batches by step, each host's share of them, and the position to resume from.
 
 The batch of step s is a function of (data, seed, s, global batch size) and of nothing else. So a
 run's position in its data is its step, and resuming costs nothing.
 """
 
 import dataclasses
-import functools
+import itertools
+import operator
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-import grain
 import numpy as np
-from absl import flags
 
-from mae_jax.data import augment, images
-from mae_jax.data.sources import Source
-from mae_jax.errors import BrokenRecord
+from mae_jax.data import augment, images, memory, workers
+from mae_jax.data.broken import Ledger, first_sound
+from mae_jax.data.channels import channel_statistics
+from mae_jax.data.order import Order, view_rng
+from mae_jax.data.randaugment import RandAugment
+from mae_jax.data.records import Source
 
 Batch = dict[str, np.ndarray]
-_ORDER = 2**64 - 1  # in the place of a record's index in the key that an epoch's order is drawn by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,10 @@ class Picture:
       size: height and width in pixels.
       channels: values per pixel.
       crop_scale, crop_ratio, flip: the training augmentation.
+      randaugment: what comes after it, or None.
       eval_crop: the evaluation crop, as a share of the shorter side.
+      floats: float32 instead of uint8.
+      max_pixels: height times width that an image may have.
     """
 
     size: tuple[int, int]
@@ -39,6 +42,9 @@ class Picture:
     crop_ratio: tuple[float, float]
     flip: bool
     eval_crop: float
+    randaugment: RandAugment | None = None
+    floats: bool = False
+    max_pixels: int = images.MAX_PIXELS
 
     @classmethod
     def from_config(cls, config) -> "Picture":
@@ -50,36 +56,78 @@ class Picture:
             crop_ratio=tuple(config.data.crop_ratio),
             flip=config.data.flip,
             eval_crop=config.data.eval_crop,
+            randaugment=_randaugment(config),
+            floats=config.data.pixels == "float32",
+            max_pixels=config.data.max_pixels,
         )
 
-    def augmented(self, image: augment.Picture, rng: np.random.Generator) -> np.ndarray:
-        """A random view of a decoded image, (H, W, C) uint8."""
-        image = augment.random_resized_crop(image, self.size, rng, self.crop_scale, self.crop_ratio)
-        if self.flip and rng.random() < 0.5:
-            image = augment.mirror(image)
-        return augment.pixels(image)
+    @property
+    def form(self) -> images.Form:
+        """What pixels are to be."""
+        return images.Form(self.channels, self.floats, self.max_pixels)
 
-    def plain(self, image: augment.Picture) -> np.ndarray:
-        """The evaluation view of a decoded image, (H, W, C) uint8."""
-        return augment.pixels(augment.centre_crop(image, self.size, self.eval_crop))
+    def augmented(
+        self, image: images.Image, rngs: Sequence[np.random.Generator], wanted: Sequence[int] = (0,)
+    ) -> list[np.ndarray]:
+        """Random views of an image, (H, W, C) each.
+
+        Args:
+          image: decoded once for all.
+          rngs: one for each view.
+          wanted: which of the views to make; all of them decide how finely it is decoded.
+        """
+        boxes = [
+            augment.random_box(image.height, image.width, rng, self.crop_scale, self.crop_ratio)
+            for rng in rngs
+        ]
+        mirrored = [self.flip and rng.random() < 0.5 for rng in rngs]
+        views = image.views(boxes, self.size)
+        made = [augment.mirror(views[k]) if mirrored[k] else views[k] for k in wanted]
+        if self.randaugment is None:
+            return made
+        return [self.randaugment.on_pixels(x, rngs[k]) for x, k in zip(made, wanted, strict=True)]
+
+    def plain(self, image: images.Image) -> np.ndarray:
+        """The evaluation view of an image, (H, W, C)."""
+        box = augment.central_box(image.height, image.width, self.size, self.eval_crop)
+        return image.views([box], self.size)[0]
+
+
+def _randaugment(config):
+    data = config.data
+    if not data.randaugment:
+        return None
+    mean, _ = channel_statistics(config)
+    return RandAugment(
+        operations=data.randaugment,
+        magnitude=data.randaugment_magnitude,
+        deviation=data.randaugment_std,
+        share=data.randaugment_share,
+        fill=tuple(round(255 * value) for value in mean),
+    )
 
 
 class Decoder:
-    """Opens and decodes a source's records, keeping them in memory if asked to."""
+    """Opens a source's records, keeping them decoded in memory if asked to."""
 
     def __init__(self, source: Source, picture: Picture, cache: bool):
-        self._source, self._channels = source, picture.channels
-        self._cache: dict[int, Any] | None = {} if cache else None
+        self._source, self._form = source, picture.form
+        self._cache: dict[int, tuple[images.Image, int]] | None = {} if cache else None
 
-    def __call__(self, index: int) -> tuple[augment.Picture, int]:
-        """(decoded image, label) of a record."""
+    def __call__(self, index: int) -> tuple[images.Image, int]:
+        """(image, label) of a record.
+
+        Raises:
+          BrokenRecord: it cannot be opened. One that can may still turn out broken when viewed.
+        """
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         record = self._source[index]
-        decoded = images.decode(record.data, self._channels, record.name), record.label
-        if self._cache is not None:
-            self._cache[index] = decoded
-        return decoded
+        if self._cache is None:
+            return images.open_image(record.data, self._form, record.name), record.label
+        pixels = images.decode(record.data, self._form, record.name)
+        self._cache[index] = images.Pixels(pixels), record.label
+        return self._cache[index]
 
 
 class TrainBatches:
@@ -94,7 +142,10 @@ class TrainBatches:
       batch_size: images per step, over all hosts.
       seed: of order and augmentation.
       steps: how many there are.
+      cache: keep decoded images in memory.
       rows: the places in each batch to make, for this process; all of them by default.
+      repeats: views of each record, one after the other, for which it is decoded once.
+      ledger: of broken records; without one the first ends the run.
     """
 
     def __init__(
@@ -107,76 +158,102 @@ class TrainBatches:
         steps: int,
         cache: bool = False,
         rows: Sequence[int] | None = None,
+        repeats: int = 1,
+        ledger: Ledger | None = None,
     ):
         self._picture, self._batch_size, self._seed = picture, batch_size, seed
-        self._records, self._steps = len(source), steps
+        self._records, self._steps, self._repeats = len(source), steps, repeats
+        parts = getattr(source, "parts", (len(source),))
+        self._order = Order(seed, parts, getattr(source, "shares", None))
         self._rows = [int(row) for row in (range(batch_size) if rows is None else rows)]
         self._decode = Decoder(source, picture, cache)
+        self._broken: set[int] = set()
+        self._ledger = ledger or Ledger(source, 0, self._check)
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
-        views, labels = [], []
-        for row in self._rows:
-            epoch, place = divmod(step * self._batch_size + row, self._records)
-            index = int(_order(self._records, self._seed, epoch)[place])
-            image, label = self._decode(index)
-            rng = np.random.Generator(np.random.Philox(key=_key(self._seed, epoch, index)))
-            views.append(self._picture.augmented(image, rng))
-            labels.append(label)
-        return {"image": np.stack(views), "label": np.array(labels, np.int32)}
+        """`image` and `label` of this process's rows, and `passed`: broken records passed over."""
+        return self.piece(step, self._rows)
 
-    def iterate(self, start: int, workers: int) -> Iterator[Batch]:
-        """Batches from step `start` on, made ahead in threads, or in `workers` processes.
+    def piece(self, step: int, rows: Sequence[int]) -> Batch:
+        """Some rows of a batch, as `batches[step]` has all."""
+        picture, count = self._picture, len(rows)
+        pixels = np.float32 if picture.floats else np.uint8
+        made = {
+            "image": np.empty((count, *picture.size, picture.channels), pixels),
+            "label": np.empty(count, np.int32),
+            "passed": np.empty(count, np.int32),
+        }
+        places = [divmod(step * self._batch_size + row, self._repeats) for row in rows]
+        done = 0
+        for visit, group in itertools.groupby(places, key=operator.itemgetter(0)):
+            (views, label), passed = self._views(visit, [repeat for _, repeat in group])
+            for view in views:
+                made["image"][done] = view
+                made["label"][done], made["passed"][done] = label, passed
+                done += 1
+        return made
+
+    def _views(self, visit, wanted):
+        epoch, record = self._order(visit)
+
+        def make(candidate):
+            image, label = self._decode(candidate)
+            rngs = [view_rng(self._seed, epoch, record, k) for k in range(self._repeats)]
+            return self._picture.augmented(image, rngs, wanted), label
+
+        return first_sound(record, self._records, make, self._broken)
+
+    def iterate(self, start: int, processes: int) -> Iterator[Batch]:
+        """Batches from step `start` on, made ahead in threads, or in worker processes.
 
         Raises:
-          BrokenRecord: an image cannot be read.
+          BrokenRecord: more images cannot be read than is allowed.
+          WorkerDied: a worker process is gone.
         """
-        ahead = grain.MapDataset.source(self)[start:].to_iter_dataset(
-            grain.ReadOptions(
-                num_threads=1 if workers else min(os.cpu_count() or 1, 16),
-                prefetch_buffer_size=2 if workers else min(2 * (os.cpu_count() or 1), 16),
-            )
-        )
-        if workers:
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()  # grain passes absl's flags on to its processes
-            options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
-            # Batches arrive in shared memory, which must not outlive its owner: copied out.
-            ahead = ahead.mp_prefetch(options).map(
-                lambda batch: {name: np.array(values) for name, values in batch.items()}
-            )
-        return _unwrapped(ahead)
+        made = workers.ahead(self, start, processes) if processes else workers.threads(self, start)
+        for step, batch in enumerate(made, start):
+            passed = batch.pop("passed")
+            for place in np.flatnonzero(passed):
+                row = step * self._batch_size + self._rows[place]
+                _, record = self._order(row // self._repeats)
+                self._ledger.note((record + k) % self._records for k in range(passed[place]))
+            yield batch
+
+    @property
+    def rows(self) -> list[int]:
+        """The places in each batch that this process makes."""
+        return self._rows
+
+    def _check(self, record):
+        self._picture.plain(self._decode(record)[0])
+
+    def __getstate__(self):
+        # The worker processes make batches; only the one that reads them counts what was broken.
+        return self.__dict__ | {"_ledger": None}
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        memory.keep_freed()  # here is a worker process, which does nothing but this
 
 
-@functools.lru_cache(maxsize=4)  # asked for record by record, by several threads
-def _order(records: int, seed: int, epoch: int) -> np.ndarray:
-    # A hundred times cheaper per record than grain's shuffle, which is a cipher of the index.
-    rng = np.random.Generator(np.random.Philox(key=_key(seed, epoch, _ORDER)))
-    return rng.permutation(records)
+def new_ledger(config, source: Source, say: Callable[[str], None]) -> Ledger:
+    """Of a run's broken records, as its config says."""
+    picture = Picture.from_config(config)
+    decode = Decoder(source, picture, cache=False)
+    return Ledger(source, config.data.broken_share, lambda i: picture.plain(decode(i)[0]), say)
 
 
-def _key(seed: int, epoch: int, index: int) -> np.ndarray:
-    return np.array([seed << 32 | epoch, index], np.uint64)
+def default_workers(cache: bool) -> int:
+    """Worker processes for the cores that this process may use: one each, none for a single core.
 
-
-def _unwrapped(batches) -> Iterator[Batch]:
-    """Brings an error of ours out of the wrapping that worker processes put around it."""
-    try:
-        yield from batches
-    except Exception as error:
-        broken = _cause(error)
-        raise broken from None if broken is not error else error.__cause__
-
-
-def _cause(error: BaseException) -> BaseException:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, BrokenRecord):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return error
+    Args:
+      cache: whether decoded images are kept; then threads share one copy of them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 0 if cache or not cores or cores < 2 else cores
 
 
 def plain_batches(
@@ -185,21 +262,32 @@ def plain_batches(
     batch_size: int,
     cache: bool = False,
     rows: Sequence[int] | None = None,
+    ledger: Ledger | None = None,
 ) -> Iterator[Batch]:
     """Every record once, in order, without augmentation, in batches of one size.
 
     The last batch is filled up with the last image. Of each batch only `rows` are made, for this
-    process; `weight`, 1 for images and 0 for filling, is that of the whole batch.
+    process; `weight`, 1 for images and 0 for filling, is that of the whole batch. Broken records
+    are replaced as in training, and noted in the ledger; without one the first is an error.
     """
-    decode, last = Decoder(source, picture, cache), len(source) - 1
+    decode, last, broken = Decoder(source, picture, cache), len(source) - 1, set()
     rows = range(batch_size) if rows is None else rows
+
+    def make(place):
+        image, label = decode(place)
+        return picture.plain(image), label
+
     for start in range(0, len(source), batch_size):
         made: dict[int, tuple[np.ndarray, int]] = {}
         places = [min(start + int(row), last) for row in rows]
         for place in places:
-            if place not in made:
-                image, label = decode(place)
-                made[place] = picture.plain(image), label
+            if place in made:
+                continue
+            if ledger is None:
+                made[place] = make(place)
+                continue
+            made[place], passed = first_sound(place, len(source), make, broken)
+            ledger.note((place + k) % len(source) for k in range(passed))
         yield {
             "image": np.stack([made[place][0] for place in places]),
             "label": np.array([made[place][1] for place in places], np.int32),

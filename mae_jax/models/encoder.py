@@ -45,6 +45,7 @@ class Encoder(nnx.Module):
 
     Args:
       final_norm: False where a head brings its own norm instead.
+      frozen: how many of the first blocks no gradient goes into, nor into what is before them.
       mask_token: whether hidden patches go through the encoder too, as a learned token (the
         paper's ablation in table 1c), instead of being left out.
     """
@@ -57,12 +58,15 @@ class Encoder(nnx.Module):
         final_norm: bool = True,
         mask_token: bool = False,
         trainable_positions: bool = False,
+        frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        grouped: bool = False,
+        attention: str = "plain",
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        self.patch_size, self.scan, self.dtype = d.patch_size, scan, dtype
+        self.patch_size, self.dtype, self.frozen = d.patch_size, dtype, frozen
+        self.scan, self.remat = scan, remat
         token = nnx.initializers.normal(0.02)
         self.patch_embed = PatchEmbed(d, dtype=dtype, rngs=rngs)
         self.cls_token = nnx.data(
@@ -74,7 +78,7 @@ class Encoder(nnx.Module):
         kind = nnx.Param if trainable_positions else FixedTable
         self.pos_embed = kind(position_table(d, d.width, class_token))
         self.blocks = transformer.blocks(
-            d.width, d.heads, d.depth, grouped=grouped, dtype=dtype, rngs=rngs
+            d.width, d.heads, d.depth, attention=attention, dtype=dtype, rngs=rngs
         )
         self.norm = nnx.data(transformer.layer_norm(d.width, dtype, rngs) if final_norm else None)
 
@@ -84,6 +88,7 @@ class Encoder(nnx.Module):
         *,
         keep_BK: jax.Array | None = None,
         mask_BN: jax.Array | None = None,
+        scales: jax.Array | None = None,
     ) -> jax.Array:
         """Encodes standardised images.
 
@@ -91,12 +96,24 @@ class Encoder(nnx.Module):
           images: (B, *spatial, C), for example (B, H, W, C).
           keep_BK: the patches to look at, in this order; all in raster order by default.
           mask_BN: 1 where the mask token stands in for a patch.
+          scales: of the blocks' branches, (B, depth, 2); see `transformer.drop_path_scales`.
 
         Returns:
           (B, [1 +] K, D): the class token first where there is one, then the patches.
         """
         x_BND = self.embed(images, keep_BK=keep_BK, mask_BN=mask_BN)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)
+        for part in (slice(0, self.frozen), slice(self.frozen, None)):
+            if not len(self.blocks[part]):
+                continue
+            if part.start:
+                x_BND = jax.lax.stop_gradient(x_BND)
+            x_BND = transformer.apply_blocks(
+                self.blocks[part],
+                x_BND,
+                scan=self.scan,
+                remat=self.remat,
+                scales=None if scales is None else scales[:, part],
+            )
         return x_BND if self.norm is None else self.norm(x_BND)
 
     def attention(self, images: jax.Array) -> jax.Array:

@@ -42,6 +42,7 @@ def attend(q_BQGL: jax.Array, k_BKGL: jax.Array, v_BKGL: jax.Array, size: int) -
     return _forward(q_BQGL, k_BKGL, v_BKGL, size)[0]
 
 
+@jax.named_scope("attention")
 def _forward(q_BQGL, k_BKGL, v_BKGL, size):
     scores = jnp.einsum("bqghl,bkgl->bghqk", _by_head(q_BQGL, size), k_BKGL).astype(jnp.float32)
     exps = jnp.exp(scores - scores.max(-1, keepdims=True))
@@ -51,6 +52,7 @@ def _forward(q_BQGL, k_BKGL, v_BKGL, size):
     return mixed_BQGL, (q_BQGL, k_BKGL, v_BKGL, mixed_BQGL, exps_BGhQK, share_BQGL)
 
 
+@jax.named_scope("attention")
 def _backward(size, saved, ct_BQGL):
     q_BQGL, k_BKGL, v_BKGL, mixed_BQGL, exps_BGhQK, share_BQGL = saved
     ct_BQGL = ct_BQGL * share_BQGL

@@ -41,11 +41,13 @@ class Decoder(nnx.Module):
         mask_token: bool,
         dtype: Dtype,
         scan: bool,
-        grouped: bool,
+        attention: str,
+        remat: bool,
         rngs: nnx.Rngs,
     ):
         width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
-        self.tokens, self.scan, self.dtype = int(class_token), scan, dtype
+        self.tokens, self.dtype = int(class_token), dtype
+        self.scan, self.remat = scan, remat
         common = dict(dtype=dtype, rngs=rngs)
         self.embed = transformer.Linear(d.width, width, **common)
         token = nnx.initializers.normal(0.02)
@@ -54,7 +56,7 @@ class Decoder(nnx.Module):
         )
         self.pos_embed = FixedTable(position_table(d, width, class_token))
         self.blocks = transformer.blocks(
-            width, d.decoder_heads, d.decoder_depth, grouped=grouped, **common
+            width, d.decoder_heads, d.decoder_depth, attention=attention, **common
         )
         self.norm = transformer.layer_norm(width, dtype, rngs)
         self.pred = transformer.Linear(width, values, **common)
@@ -85,7 +87,9 @@ class Decoder(nnx.Module):
         if self.tokens:
             cls = cls + jnp.broadcast_to(pos_embed[:, :1], cls.shape)
             x_BND = jnp.concatenate([cls, x_BND], axis=1)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan)[:, self.tokens :]
+        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan, remat=self.remat)[
+            :, self.tokens :
+        ]
         if self.mask_token is None:
             if hidden:
                 x_BND = jnp.take_along_axis(x_BND, masks.hide_BM[..., None], axis=1)
@@ -112,7 +116,8 @@ class MaskedAutoencoder(nnx.Module):
         (paper, table 1c) instead of being left out.
       dtype: of the computation; parameters are float32.
       scan: run the blocks as one scanned block, which compiles faster.
-      grouped: multiply heads in groups as wide as a TPU's registers (`grouped_heads`).
+      attention: how heads are multiplied, see `transformer.Attention`.
+      remat: compute blocks again for the gradient instead of storing what is inside.
 
     Raises:
       ValueError: dimensions that do not fit together, or a mask ratio that hides nothing or all.
@@ -138,7 +143,8 @@ class MaskedAutoencoder(nnx.Module):
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        grouped: bool = False,
+        attention: str = "plain",
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -162,7 +168,12 @@ class MaskedAutoencoder(nnx.Module):
         self.mask_ratio, self.sampling, self.norm_pix = mask_ratio, sampling, norm_pix
         self.mask_tokens_in_encoder = mask_tokens_in_encoder
         common = dict(
-            class_token=class_token, dtype=jnp.dtype(dtype), scan=scan, grouped=grouped, rngs=rngs
+            class_token=class_token,
+            dtype=jnp.dtype(dtype),
+            scan=scan,
+            attention=attention,
+            remat=remat,
+            rngs=rngs,
         )
         self.encoder = Encoder(d, mask_token=mask_tokens_in_encoder, **common)
         self.decoder = Decoder(d, mask_token=not mask_tokens_in_encoder, **common)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import grouped_heads, products
+from mae_jax.models import grouped_heads, products, sequential
 
 Project = Callable[[jax.Array, jax.Array], jax.Array]
 xavier = nnx.initializers.xavier_uniform()
@@ -71,24 +71,30 @@ class Attention(nnx.Module):
     """Multi-head self-attention.
 
     Args:
-      grouped: multiply heads in groups as wide as a TPU's registers; the same in exact numbers.
+      attention: how heads are multiplied, the same in exact numbers: "plain"; "grouped", as wide as
+        a TPU's registers; "sequential", sample by sample, within a CPU's caches.
     """
 
     def __init__(
-        self, width: int, heads: int, *, grouped: bool = False, dtype: Dtype, rngs: nnx.Rngs
+        self, width: int, heads: int, *, attention: str = "plain", dtype: Dtype, rngs: nnx.Rngs
     ):
-        self.heads, self.grouped = heads, grouped
+        self.heads, self.attention = heads, attention
         self.qkv = Projections(width, dtype=dtype, rngs=rngs)
         self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         width = x_BND.shape[-1]
-        if self.grouped and grouped_heads.fits(width, self.heads):
+        if self.attention == "grouped" and grouped_heads.fits(width, self.heads):
             q, k, v = self.qkv(x_BND, self._scale(width), grouped_heads.split)
             mixed = grouped_heads.attend(q, k, v, width // self.heads)
             return self.proj(mixed, grouped_heads.join)
         q, k, v = (self._split(x) for x in self.qkv(x_BND, self._scale(width)))
-        mixed = products.mix(_weigh(q, k).astype(x_BND.dtype), v)
+        if self.attention == "sequential" and sequential.pays(*q.shape[:3]):
+            mixed = sequential.attend(q, k, v)
+        else:
+            weights = _weigh(q, k).astype(x_BND.dtype)
+            with jax.named_scope("attention"):
+                mixed = products.mix(weights, v)
         return self.proj(jnp.moveaxis(mixed, 1, 2).reshape(x_BND.shape))
 
     def weights(self, x_BND: jax.Array) -> jax.Array:
@@ -105,7 +111,8 @@ class Attention(nnx.Module):
 
 
 def _weigh(q_BHNd: jax.Array, k_BHNd: jax.Array) -> jax.Array:
-    return jax.nn.softmax(products.scores(q_BHNd, k_BHNd).astype(jnp.float32))
+    with jax.named_scope("attention"):
+        return jax.nn.softmax(products.scores(q_BHNd, k_BHNd).astype(jnp.float32))
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -134,20 +141,44 @@ class Mlp(nnx.Module):
         return self.fc2(gelu(self.fc1(x_BND)))
 
 
+def _normalise(norm, x_BND):
+    with jax.named_scope("normalisation"):  # by which `plan` knows it
+        return norm(x_BND)
+
+
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    With drop path (Huang et al. 2016) both branches are scaled per sample, by `drop_path_scales`.
+    """
 
     def __init__(
-        self, width: int, heads: int, *, grouped: bool = False, dtype: Dtype, rngs: nnx.Rngs
+        self, width: int, heads: int, *, attention: str = "plain", dtype: Dtype, rngs: nnx.Rngs
     ):
         self.norm1 = layer_norm(width, dtype, rngs)
-        self.attn = Attention(width, heads, grouped=grouped, dtype=dtype, rngs=rngs)
+        self.attn = Attention(width, heads, attention=attention, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(width, dtype, rngs)
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x_BND: jax.Array) -> jax.Array:
-        x_BND = x_BND + self.attn(self.norm1(x_BND))
-        return x_BND + self.mlp(self.norm2(x_BND))
+    def __call__(self, x_BND: jax.Array, scale_B2: jax.Array | None = None) -> jax.Array:
+        x_BND = x_BND + _scaled(self.attn(_normalise(self.norm1, x_BND)), scale_B2, 0)
+        return x_BND + _scaled(self.mlp(_normalise(self.norm2, x_BND)), scale_B2, 1)
+
+
+def _scaled(branch_BND, scale_B2, index):
+    if scale_B2 is None:
+        return branch_BND
+    return branch_BND * scale_B2[:, index, None, None].astype(branch_BND.dtype)
+
+
+def drop_path_scales(key: jax.Array, batch: int, depth: int, rate: float) -> jax.Array:
+    """What every branch of every sample is scaled by, (B, depth, 2) float32: 0, or 1 / kept.
+
+    Branches of block i are dropped with probability rate * i / (depth - 1), each by itself, and
+    scaled so that their expectation stays.
+    """
+    kept = 1 - jnp.linspace(0, rate, depth)[None, :, None]
+    return jax.random.bernoulli(key, kept, (batch, depth, 2)) / kept
 
 
 def blocks(width: int, heads: int, depth: int, **arguments) -> nnx.List:
@@ -155,20 +186,35 @@ def blocks(width: int, heads: int, depth: int, **arguments) -> nnx.List:
     return nnx.List([Block(width, heads, **arguments) for _ in range(depth)])
 
 
-def apply_blocks(stack: nnx.List, x_BND: jax.Array, *, scan: bool) -> jax.Array:
+def apply_blocks(
+    stack: nnx.List,
+    x_BND: jax.Array,
+    *,
+    scan: bool,
+    remat: bool = False,
+    scales: jax.Array | None = None,
+) -> jax.Array:
     """Runs the blocks one after the other.
 
-    Scanned, the program is compiled once for all blocks instead of once for each. Parameters are
-    stacked on the fly, so that checkpoints and sharding rules are the same either way.
+    Args:
+      scan: the program is compiled once for all blocks instead of once for each. Parameters are
+        stacked on the fly, so that checkpoints and sharding rules are the same either way.
+      remat: the gradient computes a block again from its input instead of storing what is inside.
+      scales: of their branches, (B, blocks, 2); see `drop_path_scales`.
     """
-    if not scan or len(stack) == 1:
-        for block in stack:
-            x_BND = block(x_BND)
-        return x_BND
     structure = nnx.graphdef(stack[0])
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[nnx.state(b) for b in stack])
 
-    def step(x_BND, state):
-        return nnx.merge(structure, state)(x_BND), None
+    def step(x_BND, one):
+        state, scale_B2 = one
+        return nnx.merge(structure, state)(x_BND, scale_B2), None
 
-    return jax.lax.scan(step, x_BND, stacked)[0]
+    if remat:
+        step = jax.checkpoint(step)
+    states = [nnx.state(block) for block in stack]
+    if scan and len(stack) > 1:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        by_block = None if scales is None else jnp.moveaxis(scales, 1, 0)
+        return jax.lax.scan(step, x_BND, (stacked, by_block))[0]
+    for index, state in enumerate(states):
+        x_BND, _ = step(x_BND, (state, None if scales is None else scales[:, index]))
+    return x_BND

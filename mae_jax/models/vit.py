@@ -21,6 +21,9 @@ class VisionTransformer(nnx.Module):
     Args:
       classes: how many logits.
       pool: "mean" or "token".
+      normalise_head: whether a BatchNorm without scale and shift stands before the head, as in the
+        paper's linear probe.
+      frozen: how many of the first blocks no gradient goes into, nor into what is before them.
       Everything else as in `MaskedAutoencoder`.
 
     Raises:
@@ -41,9 +44,12 @@ class VisionTransformer(nnx.Module):
         heads: int | None = None,
         pool: str = "mean",
         class_token: bool = True,
+        normalise_head: bool = False,
+        frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        grouped: bool = False,
+        attention: str = "plain",
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
         d = sizes.resolve(
@@ -66,25 +72,55 @@ class VisionTransformer(nnx.Module):
             class_token=class_token,
             final_norm=pool == "token",
             trainable_positions=True,
+            frozen=frozen,
             dtype=jnp.dtype(dtype),
             scan=scan,
-            grouped=grouped,
+            attention=attention,
+            remat=remat,
             rngs=rngs,
         )
         self.fc_norm = nnx.data(
             transformer.layer_norm(d.width, jnp.dtype(dtype), rngs) if pool == "mean" else None
         )
+        norm = None
+        if normalise_head:
+            norm = nnx.BatchNorm(
+                d.width,
+                momentum=0.9,
+                epsilon=1e-6,
+                use_scale=False,
+                use_bias=False,
+                use_fast_variance=False,
+                rngs=rngs,
+            )
+        self.head_norm = nnx.data(norm)
         # The published recipe's head starts so small that the first logits are all but equal.
         small = nnx.initializers.truncated_normal(2e-5)
-        self.head = nnx.Linear(d.width, classes, kernel_init=small, rngs=rngs)
+        init = nnx.initializers.normal(0.01) if normalise_head else small
+        self.head = nnx.Linear(d.width, classes, kernel_init=init, rngs=rngs)
 
-    def features(self, images: jax.Array) -> jax.Array:
-        """(B, *spatial, C) standardised images to the (B, D) features the head reads."""
-        x_BND = self.encoder(images)
+    def features(self, images: jax.Array, scales: jax.Array | None = None) -> jax.Array:
+        """(B, *spatial, C) standardised images to the (B, D) features the head reads.
+
+        Args:
+          scales: of the blocks' branches, (B, depth, 2); see `transformer.drop_path_scales`.
+        """
+        x_BND = self.encoder(images, scales=scales)
         if self.pool == "token":
             return x_BND[:, 0]
         return self.fc_norm(x_BND[:, self.tokens :].mean(1))
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """(B, *spatial, C) standardised images to (B, classes) float32 logits."""
-        return self.head(self.features(images).astype(jnp.float32))
+    def __call__(
+        self, images: jax.Array, scales: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
+        """(B, *spatial, C) standardised images to (B, classes) float32 logits.
+
+        Args:
+          scales: as in `features`.
+          train: whether the head's BatchNorm takes its statistics from these images, and moves its
+            running ones a tenth of the way.
+        """
+        features = self.features(images, scales).astype(jnp.float32)
+        if self.head_norm is not None:
+            features = self.head_norm(features, use_running_average=not train)
+        return self.head(features)

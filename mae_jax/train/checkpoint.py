@@ -8,6 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mae_jax.errors import NoUsableCheckpoint, UsageError
+from mae_jax.train.optimizer import joined
 from mae_jax.train.state import TrainState
 
 # Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
@@ -39,7 +40,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, conf
     saved = manager.save(
         step,
         args=ocp.args.Composite(
-            model=ocp.args.StandardSave({"params": state.params, "tables": state.tables}),
+            model=ocp.args.StandardSave(_model(state)),
             optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
             position=ocp.args.JsonSave(position | {"layout": _LAYOUT}),
             config=ocp.args.JsonSave(config),
@@ -67,9 +68,7 @@ def restore(
         restored = manager.restore(
             step,
             args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(
-                    {"params": template.params, "tables": template.tables}
-                ),
+                model=ocp.args.StandardRestore(_model(template)),
                 optimizer=ocp.args.StandardRestore(
                     {"step": template.step, "opt_state": template.opt_state}
                 ),
@@ -86,12 +85,20 @@ def restore(
         restored.model["params"],
         restored.model["tables"],
         restored.optimizer["opt_state"],
+        restored.model.get("ema"),
     )
     return state, restored.position
 
 
+def _model(state):
+    model = {"params": state.params, "tables": state.tables}
+    return model if state.ema is None else model | {"ema": state.ema}
+
+
 def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
     """`params` and `tables` of a work folder's checkpoint, as numpy arrays.
+
+    Where the run keeps a moving average of its parameters, that is what is read.
 
     Args:
       workdir: the work folder.
@@ -127,6 +134,8 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
         )
     _check_layout(restored.position, step, folder)
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
+    if "ema" in model:
+        model["params"] = joined(model["params"], model.pop("ema"))
     return model | {"step": step, "position": restored.position}
 
 

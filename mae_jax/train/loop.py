@@ -14,7 +14,7 @@ from clu import parameter_overview
 
 from mae_jax import config as config_lib
 from mae_jax import hosts, parallel
-from mae_jax.data import loader, sources
+from mae_jax.data import few, loader, sources
 from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import checkpoint, metrics, state, workdir
@@ -56,16 +56,16 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
       UsageError: anything in the config that cannot work.
     """
     config_lib.validate(config)
-    if config.init_from is not None and not Path(config.init_from).exists():
-        raise UsageError(f"init_from {config.init_from!r} does not exist")
     train, held_out = _open_data(config)
-    steps_per_epoch = len(train) / config.data.batch_size
+    steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
     if config.train.objective == "reconstruct":
         objective: Objective = Reconstruct.from_config(config)
     else:
         if not train.classes:
-            raise UsageError("train.objective 'classify' needs labelled data, and this has none")
+            raise UsageError(
+                f"train.objective {config.train.objective!r} needs labelled data, and this has none"
+            )
         objective = Classify.from_config(config, len(train.classes))
     recipe = Recipe.from_config(
         config,
@@ -87,6 +87,11 @@ def _split(config, objective, recipe, devices, memory):
         heads["model.decoder_heads"] = d.decoder_heads
     parallel.check_heads(split.tensor, heads)
     return split
+
+
+def _check_exists(source):
+    if not Path(source).exists():
+        raise UsageError(f"init_from {source!r} does not exist")
 
 
 def _read_work_folder(config) -> dict[str, Any]:
@@ -115,12 +120,19 @@ def run(
 
     Raises:
       UsageError: a mistake in config or folder; nothing was created.
-      BrokenRecord, Diverged, NoUsableCheckpoint: what their names say.
+      BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     with _stop_signal() as stop, contextlib.ExitStack() as held:
         resolved = config.to_dict()
-        task = hosts.in_turn(lambda: prepare(config, jax.device_count(), parallel.device_memory()))
+
+        def make():
+            # A run that was begun has all it needs: what it started from may be gone.
+            if config.init_from is not None and not workdir.begun(folder):
+                _check_exists(config.init_from)
+            return prepare(config, jax.device_count(), parallel.device_memory())
+
+        task = hosts.in_turn(make)
         fingerprint = task.train.fingerprint()
         alike = {k: v for k, v in config_lib.flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
@@ -154,6 +166,7 @@ class _Run:
         self.fingerprint, self.quiet = fingerprint, quiet or not hosts.is_first()
         self.read_weights = read_weights
         config = task.config
+        self.broken = loader.new_ledger(config, task.train, metrics.say)
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
         self.state, self.first = self._start()
@@ -172,6 +185,9 @@ class _Run:
             steps_per_epoch=task.steps_per_epoch,
             batch_size=config.data.batch_size,
         )
+        workers = config.data.workers
+        if workers is None:
+            workers = loader.default_workers(config.data.cache)
         batches = loader.TrainBatches(
             task.train,
             loader.Picture.from_config(config),
@@ -180,26 +196,36 @@ class _Run:
             steps=task.steps,
             cache=config.data.cache,
             rows=self.layout.rows(config.data.batch_size),
-        ).iterate(self.first, config.data.workers)
+            repeats=config.data.repeats,
+            ledger=self.broken,
+        ).iterate(self.first, workers)
         seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
             opened.enter_context(contextlib.closing(self.manager))
             if self.metrics:
                 opened.enter_context(contextlib.closing(self.metrics))
+            opened.enter_context(contextlib.closing(batches))
+            began = time.perf_counter()
+            following = next(batches, None)  # None where nothing is left to do
+            ahead = following and self._put(following)
+            self.progress.aside(time.perf_counter() - began)
             for step in range(self.first + 1, task.steps + 1):
                 started = time.perf_counter()
-                batch = next(batches)
-                waited = time.perf_counter() - started
                 self.state, numbers = train_step(
                     self.state,
-                    self.layout.put_batch(batch, config.data.batch_size),
+                    ahead,
                     seed,
                     objective=task.objective,
                     recipe=task.recipe,
                     layout=self.layout,
                     accumulate=config.train.accumulate,
                 )
+                # While the step runs, the next batch is waited for and goes to the device.
+                asked = time.perf_counter()
+                following = next(batches) if step < task.steps else None
+                waited = time.perf_counter() - asked
+                ahead = following and self._put(following)
                 self.stopping = self.ballot.cast(bool(self.signal))
                 if step == self.first + 1:
                     jax.block_until_ready(numbers)
@@ -224,6 +250,10 @@ class _Run:
                         )
             return self._summary()
 
+    def _put(self, batch: loader.Batch):
+        """A batch on its way to the devices."""
+        return self.layout.put_batch(batch, self.task.config.data.batch_size)
+
     def _start(self):
         task, config = self.task, self.task.config
         template = state.abstract(task.objective, task.recipe, self.layout)
@@ -232,10 +262,13 @@ class _Run:
         restored = checkpoint.restore(self.manager, template)
         if restored is not None:
             resumed, position = restored
-            if position["data"] != self.fingerprint:
+            now = self._identity()
+            changed = config_lib.differences({k: position.get(k, now[k]) for k in now}, now)
+            if changed:
                 raise UsageError(
-                    f"the data has changed since the run was interrupted: it was "
-                    f"{position['data']}, it is {self.fingerprint}"
+                    "the data has changed since the run was interrupted, so that its order would "
+                    "be another; give back what there was, or another --workdir. Different are: "
+                    + "; ".join(changed)
                 )
             self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
             return resumed, int(resumed.step)
@@ -243,7 +276,7 @@ class _Run:
         if config.init_from is not None:
             source = self.read_weights(config)
             try:
-                fresh = state.with_encoder(fresh, source)
+                fresh = state.with_encoder(fresh, source, task.recipe)
             except ValueError as error:
                 raise UsageError(f"init_from {config.init_from!r}: {error}") from None
         self._say(
@@ -252,6 +285,15 @@ class _Run:
             )
         )
         return fresh, 0
+
+    def _identity(self) -> dict[str, Any]:
+        """What decides which images every step sees."""
+        config = self.task.config
+        return {
+            "data": self.fingerprint,
+            "batch_size": config.data.batch_size,
+            "seed": config.seed,
+        }
 
     def _due(self, step: int) -> bool:
         config, task = self.task.config, self.task
@@ -276,6 +318,8 @@ class _Run:
             )
         if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
             values |= self.progress.measure(step)
+            if self.broken.seen:
+                values["broken_records"] = len(self.broken.seen)
             self._write(step, values)
             self._say(self.progress.line(step, values))
 
@@ -314,7 +358,9 @@ class _Run:
                     f"step {step}: a parameter is no longer finite; the checkpoints in "
                     f"{self.folder} are from before"
                 )
-            position = {"step": step, "steps": task.steps, "data": self.fingerprint}
+            position = {"step": step, "steps": task.steps} | self._identity()
+            if not isinstance(task.objective, Reconstruct):
+                position["classes"] = list(task.train.classes)  # what its logits mean
             checkpoint.save(self.manager, self.state, position, self.resolved)
 
     def _summary(self) -> dict[str, Any]:
@@ -342,8 +388,7 @@ class _Run:
 def _open_data(config):
     data = config.data
     train = sources.open_source(data, data.split)
-    if data.labels_per_class is not None:
-        train = sources.few_labels(train, data.labels_per_class, data.label_draw)
+    train = few.few_labels(train, data)
     held_out = None
     if data.eval_split is not None:
         held_out = sources.open_source(data, data.eval_split, train.classes)

@@ -6,6 +6,7 @@ that has an equal one.
 
 import dataclasses
 import inspect
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -14,21 +15,14 @@ import optax
 from flax import nnx
 
 from mae_jax.config import dimension_arguments
-from mae_jax.models import masking, sizes
+from mae_jax.data.channels import channel_statistics
+from mae_jax.models import masking, sizes, transformer
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
+from mae_jax.train import mixing
 
 Batch = dict[str, jax.Array]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def channel_statistics(config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel, of pixels in 0 to 1, as the config says."""
-    channels, rgb = config.model.channels, config.model.channels == 3
-    mean = tuple(config.data.mean) or (IMAGENET_MEAN if rgb else (0.5,))
-    std = tuple(config.data.std) or (IMAGENET_STD if rgb else (0.5,))
-    return tuple(mean * channels)[:channels], tuple(std * channels)[:channels]
+_TOP = 5
 
 
 def compute_dtype(name: str) -> jnp.dtype:
@@ -38,6 +32,12 @@ def compute_dtype(name: str) -> jnp.dtype:
     return jnp.dtype(name)
 
 
+def _best_attention() -> str:
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+        return "sequential"  # a batch over several devices cannot be gone through one by one
+    return "grouped" if jax.default_backend() == "tpu" else "plain"
+
+
 def _model_arguments(config) -> dict[str, Any]:
     model = config.model
     return dimension_arguments(config) | dict(
@@ -45,8 +45,8 @@ def _model_arguments(config) -> dict[str, Any]:
         class_token=model.class_token,
         dtype=compute_dtype(model.dtype),
         scan=jax.default_backend() == "cpu" if model.scan is None else model.scan,
-        grouped=model.attention == "grouped"
-        or (model.attention == "auto" and jax.default_backend() == "tpu"),
+        remat=model.remat,
+        attention=_best_attention() if model.attention == "auto" else model.attention,
     )
 
 
@@ -94,10 +94,12 @@ class Objective:
         raise NotImplementedError
 
     def standardise(self, images: jax.Array) -> jax.Array:
-        """(B, *spatial, C) uint8 to float32 of zero mean and unit deviation over the data."""
+        """(B, *spatial, C) uint8 or float32 to float32 of zero mean and unit deviation."""
         shape = (1,) * (images.ndim - 1) + (len(self.mean),)
         mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (self.mean, self.std))
-        return (images.astype(jnp.float32) / 255 - mean) / std
+        # Pixels that come as float32 are in the units of the mean already.
+        pixels = images / jnp.float32(255) if images.dtype == jnp.uint8 else images
+        return (pixels.astype(jnp.float32) - mean) / std
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,62 +151,114 @@ class Reconstruct(Objective):
 
 @dataclasses.dataclass(frozen=True)
 class Classify(Objective):
-    """Predict the class of an image (paper, section 4 and appendix A.1)."""
+    """Predict the class of an image (paper, section 4 and appendix A.1).
 
-    label_smoothing: float
-    mixup: float
+    Attributes:
+      label_smoothing: mass moved from the label to all classes.
+      mixup, cutmix: alpha of each one's Beta; 0 leaves it out.
+      cutmix_share: how often cutmix is taken where both are on.
+      erasing: how often a part of an image is replaced by noise.
+      drop_path: how often the last block's branches are dropped.
+    """
+
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    cutmix_share: float = 0.5
+    erasing: float = 0.0
+    drop_path: float = 0.0
 
     undecayed = ("pos_embed", "cls_token")
 
     @classmethod
     def from_config(cls, config, classes: int) -> "Classify":
-        arguments = _model_arguments(config) | dict(classes=classes, pool=config.model.pool)
+        """A classifier, or a linear probe, as `train.objective` says."""
+        model, train = config.model, config.train
+        probe = train.objective == "probe"
+        arguments = _model_arguments(config) | dict(
+            classes=classes, pool=model.pool, normalise_head=probe
+        )
         for name in ("decoder_width", "decoder_depth", "decoder_heads"):
             del arguments[name]
-        statistics = channel_statistics(config)
-        train = config.train
-        return cls(
-            tuple(sorted(arguments.items())), *statistics, train.label_smoothing, train.mixup
+        plain = cls(tuple(sorted(arguments.items())), *channel_statistics(config))
+        trained = 0 if probe else train.trained_blocks
+        if trained is not None:
+            arguments["frozen"] = plain.dimensions.depth - math.ceil(trained)
+        return dataclasses.replace(
+            plain,
+            arguments=tuple(sorted(arguments.items())),
+            label_smoothing=train.label_smoothing,
+            mixup=train.mixup,
+            cutmix=train.cutmix,
+            cutmix_share=train.cutmix_share,
+            erasing=train.erasing,
+            drop_path=model.drop_path,
         )
+
+    @property
+    def classes(self) -> int:
+        """How many."""
+        return dict(self.arguments)["classes"]
 
     def create(self, rngs: nnx.Rngs) -> VisionTransformer:
         return VisionTransformer(**dict(self.arguments), rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
-        if not self.mixup:
-            return batch
-        # Partners are looked up here, at the batch's full shape; only the loss mixes them in.
-        partner_key, share_key = jax.random.split(key)
-        partner = jax.random.permutation(partner_key, len(batch["image"]))
-        return batch | {
-            "partner_image": batch["image"][partner],
-            "partner_label": batch["label"][partner],
-            "share": jax.random.beta(share_key, self.mixup, self.mixup, partner.shape),
-        }
+        size, *spatial, _ = batch["image"].shape
+        mixing_key, box_key, noise_key, path_key = jax.random.split(key, 4)
+        drawn = dict(batch)
+        if self.erasing:
+            drawn["erased"] = mixing.erasing_boxes(box_key, size, spatial, self.erasing)
+            drawn["noise_seed"] = jax.random.bits(noise_key, (size,))
+        if self.drop_path:
+            depth = self.dimensions.depth
+            drawn["scales"] = transformer.drop_path_scales(path_key, size, depth, self.drop_path)
+        if self.mixup or self.cutmix:
+            mixed = mixing.mixing_draw(
+                mixing_key,
+                size,
+                spatial,
+                mixup=self.mixup,
+                cutmix=self.cutmix,
+                switch=self.cutmix_share,
+            )
+            # Partners are looked up here, at the batch's full shape; only the loss mixes them in.
+            partner = mixed.pop("partner")
+            names = [name for name in drawn if name != "scales"]
+            drawn |= {f"partner_{name}": drawn[name][partner] for name in names} | mixed
+        return drawn
 
     def loss(self, model: VisionTransformer, batch: Batch) -> jax.Array:
-        images, targets = self.standardise(batch["image"]), self._targets(batch["label"])
-        if self.mixup:
+        images, targets = self._view(batch, ""), self._targets(batch["label"])
+        if self.mixup or self.cutmix:
             share = batch["share"]
-            images = _mixed(images, self.standardise(batch["partner_image"]), share)
-            targets = _mixed(targets, self._targets(batch["partner_label"]), share)
-        logits = model(images)
+            partners = self._view(batch, "partner_")
+            images = mixing.mix_images(images, partners, share, batch["box"])
+            targets = mixing.mix(targets, self._targets(batch["partner_label"]), share)
+        logits = model(images, batch.get("scales"), train=True)
         return optax.softmax_cross_entropy(logits, targets).mean()
 
+    def _view(self, batch, prefix):
+        """Standardised images of the batch, or of their partners, erased where that was drawn."""
+        images = self.standardise(batch[f"{prefix}image"])
+        if not self.erasing:
+            return images
+        return mixing.erase(images, batch[f"{prefix}erased"], batch[f"{prefix}noise_seed"])
+
     def _targets(self, labels: jax.Array) -> jax.Array:
-        return optax.smooth_labels(
-            jax.nn.one_hot(labels, dict(self.arguments)["classes"]), self.label_smoothing
-        )
+        return optax.smooth_labels(jax.nn.one_hot(labels, self.classes), self.label_smoothing)
+
+    def logits(self, model: VisionTransformer, batch: Batch) -> jax.Array:
+        """(B, classes) float32, of the images as they are."""
+        return model(self.standardise(batch["image"]))
 
     def measure(self, model: VisionTransformer, batch: Batch) -> Batch:
-        logits = model(self.standardise(batch["image"]))
-        return {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]),
-            "accuracy": (logits.argmax(-1) == batch["label"]).astype(jnp.float32),
+        logits, labels = self.logits(model, batch), batch["label"]
+        measures = {
+            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+            "accuracy": (logits.argmax(-1) == labels).astype(jnp.float32),
         }
-
-
-def _mixed(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
-    """share * a + (1 - share) * b, with a share (B,) for every sample."""
-    share = share.reshape(-1, *[1] * (a.ndim - 1))
-    return share * a + (1 - share) * b
+        if self.classes > _TOP:
+            _, best = jax.lax.top_k(logits, _TOP)
+            measures["top5"] = (best == labels[:, None]).any(1).astype(jnp.float32)
+        return measures

@@ -1,9 +1,14 @@
-"""AdamW with warm-up and half-cosine, as the recipe of every objective describes it."""
+"""AdamW or LARS with warm-up and half-cosine, as the recipe of every objective describes it."""
 
 import dataclasses
+import math
+from typing import Any
 
 import jax
 import optax
+
+# LARS: the norm of a parameter's update over its own, before the learning rate (You et al. 2017).
+_TRUST = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +25,10 @@ class Recipe:
       clip_norm: largest global norm of the gradient, or None.
       layer_decay: learning rate of a block over that of the next one above.
       depth: encoder blocks, for `layer_decay`.
+      optimizer: "adamw", or "lars", whose momentum is `beta1`.
+      trained_blocks: how many of the last blocks are trained, with the head; 0.5 is the MLP of the
+        last one; None trains everything.
+      ema: decay of the moving average of the parameters, or None.
     """
 
     peak_lr: float
@@ -33,6 +42,9 @@ class Recipe:
     clip_norm: float | None
     layer_decay: float
     depth: int
+    optimizer: str = "adamw"
+    trained_blocks: float | None = None
+    ema: float | None = None
 
     @classmethod
     def from_config(
@@ -40,10 +52,13 @@ class Recipe:
     ) -> "Recipe":
         """The recipe of a config, for `steps` updates in all."""
         train = config.train
+        warmup = train.warmup_steps
+        if warmup is None:
+            warmup = round(train.warmup_epochs * steps_per_epoch)
         return cls(
             peak_lr=train.base_lr * config.data.batch_size / 256,
             min_lr=train.min_lr,
-            warmup_steps=min(round(train.warmup_epochs * steps_per_epoch), steps),
+            warmup_steps=min(warmup, steps),
             steps=steps,
             weight_decay=train.weight_decay,
             undecayed=undecayed,
@@ -52,6 +67,9 @@ class Recipe:
             clip_norm=train.clip_norm,
             layer_decay=train.layer_decay,
             depth=depth,
+            optimizer=train.optimizer,
+            trained_blocks=0 if train.objective == "probe" else train.trained_blocks,
+            ema=train.ema,
         )
 
     def schedule(self) -> optax.Schedule:
@@ -67,16 +85,44 @@ class Recipe:
         return optax.join_schedules([warmup, cosine], [self.warmup_steps])
 
     def build(self) -> optax.GradientTransformation:
-        """The transformation; its state holds Adam's two moments and the step."""
-        parts = [
-            optax.scale_by_adam(b1=self.beta1, b2=self.beta2),
-            optax.add_decayed_weights(self.weight_decay, mask=self.decayed),
+        """The transformation of the trained parameters; its state holds moments and the step."""
+        decay = optax.add_decayed_weights(self.weight_decay, mask=self.decayed)
+        if self.optimizer == "lars":
+            # As in the paper's probe: biases are neither decayed nor scaled, and the learning rate
+            # comes after the momentum.
+            trust = optax.scale_by_trust_ratio(trust_coefficient=_TRUST)
+            parts = [decay, optax.masked(trust, self.decayed), optax.trace(self.beta1)]
+        else:
+            parts = [optax.scale_by_adam(b1=self.beta1, b2=self.beta2), decay]
+        parts += [
             optax.stateless(lambda updates, _: self._by_layer(updates)),
             optax.scale_by_learning_rate(self.schedule()),
         ]
         if self.clip_norm is not None:
             parts.insert(0, optax.clip_by_global_norm(self.clip_norm))
         return optax.chain(*parts)
+
+    def is_trained(self, path: tuple) -> bool:
+        """Whether the parameter at a tree path is trained at all."""
+        if self.trained_blocks is None:
+            return True
+        names = [entry.key for entry in path]
+        if names[0] != "encoder":
+            return True
+        if names[1] == "norm":  # above all blocks
+            return self.trained_blocks > 0
+        if names[1] != "blocks":
+            return False
+        first = self.depth - math.ceil(self.trained_blocks)
+        whole = self.trained_blocks == int(self.trained_blocks)
+        return int(names[2]) >= first and (whole or names[3] == "mlp")
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """The trained parameters and the frozen ones, each a tree without the others."""
+        if self.trained_blocks is None:
+            return params, {}
+        frozen = _pruned(params, lambda path: not self.is_trained(path))
+        return _pruned(params, self.is_trained), frozen
 
     def decayed(self, params):
         """True for the parameters that weight decay applies to."""
@@ -100,3 +146,24 @@ class Recipe:
         if self.layer_decay == 1:
             return updates
         return jax.tree_util.tree_map_with_path(lambda path, u: u * self.layer_scale(path), updates)
+
+
+def joined(a: Any, b: Any) -> Any:
+    """Two trees as one, with b's leaf where both have one; undoes `Recipe.split`."""
+    if not isinstance(a, dict):
+        return b
+    return a | {key: joined(a[key], value) if key in a else value for key, value in b.items()}
+
+
+def _pruned(tree, wanted, path=()):
+    """The leaves of a tree of dictionaries whose path is wanted; empty dictionaries go."""
+    kept = {}
+    for key, value in tree.items():
+        here = (*path, jax.tree_util.DictKey(key))
+        if isinstance(value, dict):
+            below = _pruned(value, wanted, here)
+            if below:
+                kept[key] = below
+        elif wanted(here):
+            kept[key] = value
+    return kept

@@ -10,7 +10,7 @@ from flax import nnx
 
 from mae_jax.parallel import Layout
 from mae_jax.train.objectives import Objective
-from mae_jax.train.optimizer import Recipe
+from mae_jax.train.optimizer import Recipe, joined
 
 
 class TrainState(NamedTuple):
@@ -18,15 +18,23 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: scalar int32, how many updates were made.
-      params: what is trained, a tree of dictionaries named as the model's attributes.
-      tables: what is not, such as fixed positions.
+      params: the parameters, a tree of dictionaries named as the model's attributes.
+      tables: what no gradient trains, such as fixed positions and a BatchNorm's statistics.
       opt_state: the optimizer's.
+      ema: moving average of the trained parameters; None where the recipe keeps none.
     """
 
     step: jax.Array
     params: Any
     tables: Any
     opt_state: Any
+    ema: Any = None
+
+    def averaged(self) -> "TrainState":
+        """With the moving average as the parameters, where there is one."""
+        if self.ema is None:
+            return self
+        return self._replace(params=joined(self.params, self.ema))
 
 
 def create(objective: Objective, recipe: Recipe, seed: int, layout: Layout) -> TrainState:
@@ -74,7 +82,11 @@ def _init(objective, recipe):
     def init(key):
         model = objective.create(nnx.Rngs(key))
         params, tables = (nnx.to_pure_dict(part) for part in nnx.state(model, nnx.Param, ...))
-        return TrainState(jnp.zeros((), jnp.int32), params, tables, recipe.build().init(params))
+        trained, _ = recipe.split(params)
+        # Copied: a state that is given up holds every array once.
+        ema = None if recipe.ema is None else jax.tree.map(jnp.copy, trained)
+        opt_state = recipe.build().init(trained)
+        return TrainState(jnp.zeros((), jnp.int32), params, tables, opt_state, ema)
 
     return init
 
@@ -85,7 +97,7 @@ def is_finite(state: TrainState) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
 
 
-def with_encoder(state: TrainState, source: dict[str, Any]) -> TrainState:
+def with_encoder(state: TrainState, source: dict[str, Any], recipe: Recipe) -> TrainState:
     """`state` with the encoder of a pre-trained model's parameters and tables.
 
     The encoder's last norm stays behind where the new model normalises after pooling instead, and
@@ -94,11 +106,12 @@ def with_encoder(state: TrainState, source: dict[str, Any]) -> TrainState:
     Args:
       state: of the model to start.
       source: a tree with `params` and `tables` of the pre-trained model.
+      recipe: of the run; its moving average starts at the encoder's parameters too.
 
     Raises:
       ValueError: a parameter is missing or of another shape.
     """
-    given = _merged(source["params"].get("encoder", {}), source["tables"].get("encoder", {}))
+    given = joined(source["params"].get("encoder", {}), source["tables"].get("encoder", {}))
 
     def take(path, current):
         where, value = jax.tree_util.keystr(path, simple=True, separator="."), given
@@ -116,9 +129,8 @@ def with_encoder(state: TrainState, source: dict[str, Any]) -> TrainState:
         )
 
     encoder = jax.tree_util.tree_map_with_path(take, state.params["encoder"])
-    return state._replace(params=state.params | {"encoder": encoder})
-
-
-def _merged(a: dict, b: dict) -> dict:
-    both = {k: _merged(a[k], b[k]) if isinstance(a[k], dict) else a[k] for k in a.keys() & b}
-    return a | b | both
+    started = state._replace(params=state.params | {"encoder": encoder})
+    if recipe.ema is None:
+        return started
+    trained, _ = recipe.split(started.params)
+    return started._replace(ema=jax.tree.map(jnp.copy, trained))

@@ -9,7 +9,7 @@ from flax import nnx
 
 from mae_jax.parallel import Layout
 from mae_jax.train.objectives import Batch, Objective
-from mae_jax.train.optimizer import Recipe
+from mae_jax.train.optimizer import Recipe, joined
 from mae_jax.train.state import TrainState
 
 
@@ -44,37 +44,51 @@ def train_step(
     # Drawn at the global batch shape, before anything is split: the same on any mesh.
     batch = objective.draw(batch, jax.random.fold_in(jax.random.key(seed), state.step))
 
-    def loss_and_gradient(part):
-        def loss(params):
-            return objective.loss(nnx.merge(graphdef, params, state.tables), part)
+    trained, frozen = recipe.split(state.params)
 
-        return jax.value_and_grad(loss)(state.params)
+    def loss_and_gradient(part, tables):
+        def loss(trained):
+            model = nnx.merge(graphdef, joined(trained, frozen), tables)
+            value = objective.loss(model, part)
+            # As the model leaves them: a BatchNorm's statistics move on.
+            return value, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
+        (value, tables), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
+        return (value, gradient), tables
+
+    tables = state.tables
     if accumulate == 1:
-        loss, gradient = loss_and_gradient(batch)
+        (loss, gradient), tables = loss_and_gradient(batch, tables)
     else:
         # Part j takes every accumulate-th sample, so that each part is spread over all devices.
         parts = jax.tree.map(
             lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
         )
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained))
 
-        def add(total, part):
-            return jax.tree.map(jnp.add, total, loss_and_gradient(part)), None
+        def add(carry, part):
+            total, tables = carry
+            found, tables = loss_and_gradient(part, tables)
+            return (jax.tree.map(jnp.add, total, found), tables), None
 
-        total, _ = jax.lax.scan(add, zeros, parts)
+        (total, tables), _ = jax.lax.scan(add, (zeros, tables), parts)
         loss, gradient = jax.tree.map(lambda x: x / accumulate, total)
 
     # Each device gets the sum of its part of the gradient only, if that is all it updates.
     gradient = jax.lax.with_sharding_constraint(gradient, layout.optimizer(gradient))
-    updates, opt_state = recipe.build().update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    with jax.named_scope("optimizer"):  # by which `plan` knows it
+        updates, opt_state = recipe.build().update(gradient, state.opt_state, trained)
+        trained = optax.apply_updates(trained, updates)
+        ema = state.ema
+        if recipe.ema is not None:
+            ema = optax.incremental_update(trained, ema, 1 - recipe.ema)
     metrics = {
         "loss": loss,
         "grad_norm": optax.tree.norm(gradient),
         "lr": recipe.schedule()(state.step),
     }
-    state = TrainState(state.step + 1, params, state.tables, opt_state)
+    params = joined(trained, frozen)
+    state = TrainState(state.step + 1, params, tables, opt_state, ema)
     # As the state came in: so it can be given up for it, and no compiler's choice builds up.
     return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
 

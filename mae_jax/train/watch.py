@@ -11,6 +11,7 @@ from mae_jax import hosts
 from mae_jax.data import loader, sources
 from mae_jax.evaluate import knn
 from mae_jax.parallel import Layout
+from mae_jax.train import metrics
 from mae_jax.train import step as step_lib
 from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.state import TrainState
@@ -43,23 +44,36 @@ class Watch:
         self._picture, self._cache = loader.Picture.from_config(config), config.data.cache
         self._batch_size = _evaluation_batch(config.data.batch_size, held_out, layout)
         self._key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
+        self._config, self._broken = config, {}  # a ledger for each source
         self._patch_size = objective.dimensions.patch_size
+        self._neighbours, self._temperature = config.log.knn_neighbours, config.log.knn_temperature
         self._bank = None
         if config.log.knn and held_out is not None and train.classes and held_out.classes:
             some = np.random.default_rng(0).permutation(len(train))[: config.log.knn_images]
             self._bank = sources.Subset(train, np.sort(some))
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """Means over the held-out records, each counted once."""
+        """Means over the held-out records, each counted once.
+
+        Where the run keeps a moving average of its parameters, of that too, as `eval_ema_*`.
+        """
         if self._held_out is None:
             return {}
+        found = self._means(state)
+        measures = {f"eval_{name}": value for name, value in found.items()}
+        if state.ema is not None:
+            found = self._means(state.averaged())
+            measures |= {f"eval_ema_{name}": value for name, value in found.items()}
+        return measures
+
+    def _means(self, state):
         sums: dict[str, float] = {}
         for index, batch in enumerate(self._batches(self._held_out)):
             measures = self._apply("measure", state, batch, index)
             for name, values in measures.items():
                 weighted = float((np.asarray(values) * batch["weight"]).sum())
                 sums[name] = sums.get(name, 0.0) + weighted
-        return {f"eval_{name}": total / len(self._held_out) for name, total in sums.items()}
+        return {name: total / len(self._held_out) for name, total in sums.items()}
 
     def neighbours(self, state: TrainState) -> dict[str, float]:
         """kNN accuracy of the frozen encoder on held-out images, where there are labels."""
@@ -72,6 +86,8 @@ class Watch:
             queries,
             self._held_out.labels(),
             classes=len(self._bank.classes),
+            k=self._neighbours,
+            temperature=self._temperature,
         )
         return {"eval_knn_accuracy": value}
 
@@ -88,7 +104,7 @@ class Watch:
         if not hosts.is_first():
             return None
         count = min(_PICTURES, len(self._held_out), len(pictures))
-        originals = batch["image"][:count].astype(np.float32) / 255
+        originals = self._shown(batch["image"][:count])
         sheet = reconstruction.panel(
             {
                 "masked": reconstruction.hide(originals, mask[:count], self._patch_size),
@@ -99,6 +115,10 @@ class Watch:
         path.parent.mkdir(exist_ok=True)
         sheet.save(path)
         return np.asarray(sheet)
+
+    def _shown(self, images):
+        """Images in 0 to 1, as far as they have such a range."""
+        return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
 
     def _apply(self, method, state, batch, index):
         on_device = self._layout.put_batch(
@@ -115,7 +135,11 @@ class Watch:
 
     def _batches(self, source, *, whole: bool = False) -> Iterator[loader.Batch]:
         rows = None if whole else self._layout.rows(self._batch_size)
-        return loader.plain_batches(source, self._picture, self._batch_size, self._cache, rows)
+        if id(source) not in self._broken:
+            self._broken[id(source)] = loader.new_ledger(self._config, source, metrics.say)
+        return loader.plain_batches(
+            source, self._picture, self._batch_size, self._cache, rows, self._broken[id(source)]
+        )
 
     def _features(self, state, source):
         found = [

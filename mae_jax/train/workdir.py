@@ -31,6 +31,14 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
         ) from None
 
 
+def begun(workdir: str | Path) -> bool:
+    """Whether there is a run with a finished checkpoint, which the same command resumes."""
+    folder = Path(workdir)
+    if not (folder / "config.json").is_file():
+        return False
+    return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+
+
 @contextlib.contextmanager
 def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
     """Holds the work folder for this process, creating it if need be.

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data.channels import IMAGENET_MEAN, IMAGENET_STD
 from mae_jax.errors import UsageError
 from mae_jax.models import patches, sizes
-from mae_jax.train.objectives import IMAGENET_MEAN, IMAGENET_STD
-from mae_jax.weights import keymap, position_grid
+from mae_jax.weights import foreign, keymap, position_grid
 
 GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
 _HEADS = {width: heads for width, _, heads, *_ in sizes.SIZES.values()}
@@ -133,7 +133,8 @@ def describe(
       UsageError: parameters are missing, unexpected or of a wrong shape, something was neither
         said nor given, or what was given contradicts what was said.
     """
-    tensors = {name: np.asarray(t) for name, t in _folded(tensors, source).items()}
+    tensors = foreign.plain(_folded(tensors, source), source)
+    tensors = {name: np.asarray(t) for name, t in tensors.items()}
     known = {name: value for name, value in said.items() if value is not None}
     for name, value in given.items():
         if value is None or name == "image_size":

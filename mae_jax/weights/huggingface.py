@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import formats, keymap, pth
+from mae_jax.weights import foreign, formats, keymap, pth
 from mae_jax.weights.described import Weights
 
 _BARE = ("embeddings.", "encoder.", "layernorm.")  # where a file holds the encoder alone
@@ -48,9 +48,10 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     """
     source = repr(str(folder))
     config = json.loads((folder / "config.json").read_text())
-    if config["model_type"] not in ("vit", "vit_mae"):
+    if config["model_type"] not in ("vit", "vit_mae", "dinov2"):
         raise UsageError(
-            f"{source} holds a {config['model_type']!r} model; known are 'vit' and 'vit_mae'"
+            f"{source} holds a {config['model_type']!r} model; known are 'vit', 'vit_mae' and "
+            "'dinov2'"
         )
     if config.get("hidden_act", "gelu") != "gelu":
         raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
@@ -60,13 +61,20 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
         one = pth.read(file) if file.suffix == ".bin" else formats.read_safetensors(file)
         tensors |= one[0]
     said = {ours: config.get(theirs) for theirs, ours in _NAMES.items()}
-    if config["model_type"] == "vit":
+    scales: dict[str, np.ndarray] = {}
+    if config["model_type"] != "vit_mae":
         del said["norm_pix"], said["mask_ratio"]
+        # What stands above the class token, for other tasks than its features'.
+        tensors = {n: t for n, t in tensors.items() if "pooler." not in n}
+    if config["model_type"] == "dinov2":
+        tensors = foreign.from_dinov2(tensors, source)
+        scales = {n: tensors.pop(n) for n in list(tensors) if n.endswith(".gamma")}
     preprocessor = folder / "preprocessor_config.json"
     if preprocessor.is_file():
         images = json.loads(preprocessor.read_text())
         said |= {"mean": images.get("image_mean"), "std": images.get("image_std")}
-    return to_published(tensors, source), said | config.get("mae_jax", {}), files
+    published = to_published(tensors, source) | scales
+    return published, said | config.get("mae_jax", {}), files
 
 
 def _files(folder):

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import config_dict
 
+from mae_jax.data.channels import channel_statistics
 from mae_jax.errors import UsageError
 from mae_jax.train import checkpoint, metrics, objectives, workdir
 from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
@@ -107,12 +109,11 @@ def _work_folder(path, step):
     names = ("class_token", "mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling")
     said = {name: config.model[name] for name in names}
     d = objectives.Reconstruct.from_config(config).dimensions
-    tensors = keymap.to_published(
-        model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
-    )
+    flat = model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
+    tensors = keymap.to_published(_without_batch_norm(flat))
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}
     said |= {"image_size": d.image_size, "patch_size": d.patch_size}
-    said["mean"], said["std"] = objectives.channel_statistics(config)
+    said["mean"], said["std"] = channel_statistics(config)
     measures: dict[str, float] = {}
     for line in metrics.read(path):
         if line["step"] <= found["step"]:
@@ -123,10 +124,21 @@ def _work_folder(path, step):
         "step": found["step"],
         "steps": found["position"].get("steps"),
         "data": found["position"].get("data"),
+        "classes": found["position"].get("classes"),
         "metrics": {k: v for k, v in measures.items() if k == "loss" or k.startswith("eval_")},
         "config": config.to_dict(),
     }
     return tensors, said
+
+
+def _without_batch_norm(flat):
+    """A linear probe's BatchNorm and Linear as one Linear."""
+    mean, variance = (flat.pop(("head_norm", name), None) for name in ("mean", "var"))
+    if mean is None:
+        return flat
+    kernel = flat["head", "kernel"] / np.sqrt(variance + 1e-6)[:, None]
+    bias = flat["head", "bias"] - mean @ kernel
+    return flat | {("head", "kernel"): kernel, ("head", "bias"): bias}
 
 
 def _license(path: Path) -> str | None:

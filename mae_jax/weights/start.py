@@ -1,17 +1,26 @@
 """The encoder that `init_from` names, for a run to start from."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
+from mae_jax import config as config_lib
+from mae_jax.errors import UsageError
+from mae_jax.train import workdir
 from mae_jax.weights import keymap
 from mae_jax.weights.described import Weights
 from mae_jax.weights.read import read
 
 
 def _read(config) -> Weights:
-    # What the source does not say, the config's model section may.
-    return read(
-        config.init_from, part="encoder", heads=config.model.heads, image_size=_sides(config)
-    )
+    said = functools.partial(read, config.init_from, part="encoder", image_size=_sides(config))
+    try:
+        return said()
+    except UsageError:
+        if config.model.heads is None:
+            raise
+        # What the source does not say, the config's model section may.
+        return said(heads=config.model.heads)
 
 
 def _sides(config):
@@ -35,8 +44,24 @@ def read_encoder(config) -> dict[str, Any]:
     return {"params": tree, "tables": {}}
 
 
+def adopt(config, folder: str | Path) -> None:
+    """Gives a config the architecture of what its `init_from` names, if it names anything.
+
+    A run that was begun in the folder has noted it: then nothing else is read.
+
+    Raises:
+      UsageError: as `read`.
+    """
+    if config.init_from is None:
+        return
+    if workdir.begun(folder):
+        config_lib.adopt_architecture(config, workdir.read_config(folder))
+    else:
+        config_lib.adopt_architecture(config, architecture(config))
+
+
 def architecture(config) -> dict[str, Any]:
-    """The dimensions of the encoder that a config starts from, as a resolved config has them."""
+    """The encoder that a config starts from, as a resolved config has it."""
     weights = _read(config)
     d = weights.dimensions
     return {
@@ -48,6 +73,6 @@ def architecture(config) -> dict[str, Any]:
             "depth": d.depth,
             "heads": d.heads,
             "class_token": weights.class_token,
-            "image_size": list(d.image_size),
-        }
+        },
+        "data": {"mean": list(weights.mean), "std": list(weights.std)},
     }

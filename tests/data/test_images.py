@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mae_jax.data import images
+from mae_jax.data.images import Form
 from mae_jax.errors import BrokenRecord
 
 
@@ -19,6 +20,12 @@ def picture(mode="RGB"):
     return Image.fromarray(ramp).convert(mode)
 
 
+def photograph():
+    from sklearn.datasets import load_sample_image
+
+    return Image.fromarray(load_sample_image("china.jpg"))
+
+
 @pytest.mark.parametrize(
     ("mode", "kind"),
     [
@@ -28,57 +35,146 @@ def picture(mode="RGB"):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("channels", [1, 3])
-def test_any_mode_becomes_what_is_asked(mode, kind, channels):
-    decoded = images.decode(encoded(picture(mode), kind), channels, "x")
-    assert decoded.mode == ("L" if channels == 1 else "RGB")
-    assert decoded.size == (30, 20)
-    wanted = np.asarray(picture().convert(decoded.mode)).mean()
+@pytest.mark.parametrize("floats", [False, True])
+def test_any_mode_becomes_what_is_asked(mode, kind, channels, floats):
+    decoded = images.decode(encoded(picture(mode), kind), Form(channels, floats), "x")
+    assert decoded.shape == (20, 30, channels)
+    assert decoded.dtype == (np.float32 if floats else np.uint8)
+    wanted = np.asarray(picture().convert("L" if channels == 1 else "RGB")).mean()
     # Palettes, dithering and JPEG change single pixels, not the picture's brightness.
-    assert abs(np.asarray(decoded).mean() - wanted) < 12
+    assert abs(decoded.mean() * (255 if floats else 1) - wanted) < 12
 
 
-def test_sixteen_bit_is_scaled_not_clipped():
-    deep = Image.fromarray(np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16))
-    decoded = np.asarray(images.decode(encoded(deep), 1, "x"))
-    np.testing.assert_allclose(decoded.ravel(), np.linspace(0, 255, 64), atol=1)
+def test_transparency_is_dropped_or_kept_as_a_channel():
+    for mode, channels in (("LA", 2), ("RGBA", 4)):
+        data = encoded(picture(mode))
+        np.testing.assert_array_equal(
+            images.decode(data, Form(channels), "x"), np.asarray(picture(mode))
+        )
+    with pytest.raises(BrokenRecord, match="x: mode RGB, expected 4 channels, RGBA"):
+        images.decode(encoded(picture()), Form(4), "x")
 
 
-def test_first_frame_of_an_animation():
+def deep():
+    return np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_is_scaled_not_clipped(kind):
+    data = encoded(Image.fromarray(deep()), kind)
+    eight = images.decode(data, Form(1), "x")
+    np.testing.assert_allclose(eight.ravel(), np.linspace(0, 255, 64), atol=1)
+    np.testing.assert_array_equal(images.decode(data, Form(3), "x"), np.repeat(eight, 3, axis=-1))
+
+
+def test_sixteen_bit_keeps_all_its_bits_as_float():
+    kept = images.decode(encoded(Image.fromarray(deep())), Form(1, floats=True), "x")
+    np.testing.assert_allclose(kept[..., 0], deep() / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_first_frame_of_an_animation(kind):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(np.asarray(images.decode(data, 3, "x"))[0, 0], [255, 0, 0])
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    first = images.decode(data, Form(3), "x")[0, 0].astype(int)
+    np.testing.assert_allclose(first, [255, 0, 0], atol=6)
+
+
+def test_pages_of_a_tiff_are_channels():
+    planes = np.random.default_rng(0).integers(0, 256, (5, 8, 6), np.uint8)
+    pages = [Image.fromarray(plane) for plane in planes]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(images.decode(data, Form(5), "x"), np.moveaxis(planes, 0, -1))
+    np.testing.assert_array_equal(images.decode(data, Form(1), "x")[..., 0], planes[0])
 
 
 def test_png_named_otherwise_and_trailing_bytes():
-    assert images.decode(encoded(picture()) + b"trailing", 3, "photo.jpg").size == (30, 20)
+    for kind in ("PNG", "JPEG"):
+        data = encoded(picture(), kind) + b"trailing"
+        assert images.decode(data, Form(3), "photo.jpg").shape == (20, 30, 3)
+
+
+def test_orientation_in_exif_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(), "JPEG", exif=exif)
+    assert images.decode(data, Form(3), "x").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_smallest_and_longest_images(size, kind):
+    image = images.open_image(encoded(Image.new("RGB", size, "red"), kind), Form(3), "x")
+    assert (image.width, image.height) == size
+    (view,) = image.views([(0, 0, *size)], (8, 8))
+    np.testing.assert_allclose(view.mean((0, 1)), [255, 0, 0], atol=3)
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"\0" * 100],
-    ids=["empty", "html", "header", "zeros"],
+    [
+        b"",
+        b"<html>not found</html>",
+        b"\x89PNG\r\n\x1a\n",
+        b"\0" * 100,
+        b"\xff\xd8\xff",
+        b"PK\x03\x04",
+    ],
+    ids=["empty", "html", "png", "zeros", "jpeg", "zip"],
 )
 def test_garbage_is_named(data):
     with pytest.raises(BrokenRecord, match=r"^a/b\.jpg: "):
-        images.decode(data, 3, "a/b.jpg")
+        images.decode(data, Form(3), "a/b.jpg")
 
 
-def test_truncated_jpeg_is_named():
-    data = encoded(picture(), "JPEG")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_truncated_files_are_named(kind, share):
+    data = encoded(photograph(), kind)
     with pytest.raises(BrokenRecord, match=r"^cut\.jpg: "):
-        images.decode(data[: len(data) // 2], 3, "cut.jpg")
+        images.decode(data[: int(len(data) * share)], Form(3), "cut.jpg")
 
 
-def test_huge_picture_is_refused_by_its_header(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 500)
-    with pytest.raises(BrokenRecord, match="30 x 20 pixels are more than 500"):
-        images.decode(encoded(picture()), 3, "big.png")
+def test_a_jpeg_with_bytes_too_many_is_whole():
+    data = encoded(photograph(), "JPEG")
+    found = images.decode(data[:-2] + b"\0" * 9 + data[-2:], Form(3), "x")
+    np.testing.assert_allclose(found.astype(int), images.decode(data, Form(3), "x"), atol=2)
 
 
-def test_arrays_pass_as_they_are():
-    array = np.arange(5 * 4 * 7, dtype=np.uint8).reshape(5, 4, 7)
-    np.testing.assert_array_equal(images.decode(array, 7, "x"), array)
-    with pytest.raises(BrokenRecord, match="expected uint8 with 3 channels"):
-        images.decode(array, 3, "x")
-    with pytest.raises(BrokenRecord, match="1 or 3 channels, not 5"):
-        images.decode(encoded(picture()), 5, "x")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_huge_pictures_are_refused_by_their_header(kind):
+    with pytest.raises(BrokenRecord, match="big: 30 x 20 pixels are more than 500"):
+        images.decode(encoded(picture(), kind), Form(3, max_pixels=500), "big")
+
+
+def test_a_bomb_is_not_unpacked():
+    import resource
+
+    bomb = encoded(Image.new("1", (30000, 30000)))
+    assert len(bomb) < 200_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BrokenRecord, match=r"bomb\.png: .*900000000 pixels"):
+        images.decode(bomb, Form(3), "bomb.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_views_decoded_in_part_are_those_of_the_whole(channels):
+    large = photograph().resize((1280, 854), Image.Resampling.BICUBIC)
+    data = encoded(large, "JPEG", quality=90)
+    form = Form(channels)
+    lazy = images.open_image(data, form, "x")
+    whole = images.Pixels(images.decode(data, form, "x"))
+    assert isinstance(lazy, images.Jpeg)
+    for box in [(0, 0, 1280, 854), (101, 33, 700, 500), (11, 13, 129, 131), (640, 427, 64, 64)]:
+        (a,), (b,) = lazy.views([box], (64, 64)), whole.views([box], (64, 64))
+        difference = np.abs(a.astype(int) - b)
+        assert difference.mean() < 1.5, box
+
+
+def test_views_together_are_decoded_as_finely_as_the_finest_needs():
+    data = encoded(photograph(), "JPEG")
+    image = images.open_image(data, Form(3), "x")
+    boxes = [(0, 0, 600, 400), (10, 10, 40, 40)]
+    (fine,) = image.views(boxes[1:], (32, 32))
+    np.testing.assert_array_equal(image.views(boxes, (32, 32))[1], fine)

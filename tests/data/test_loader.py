@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mae_jax.data import loader, sources
-from mae_jax.errors import BrokenRecord
+from mae_jax.data.order import Order
 
 PICTURE = loader.Picture((4, 4), 1, (0.3, 1.0), (3 / 4, 4 / 3), True, 1.0)
 
@@ -21,7 +24,7 @@ def batches(count=30, **changes):
 
 
 def same(a, b):
-    return all(np.array_equal(a[name], b[name]) for name in a)
+    return all(np.array_equal(a[name], b[name]) for name in ("image", "label"))
 
 
 @settings(max_examples=20, deadline=None)
@@ -91,22 +94,80 @@ def test_cache_changes_nothing():
     assert same(batches(cache=True)[9], batches()[9])
 
 
+def jpegs(folder, count=12):
+    """A folder of JPEG files large enough to be decoded in part."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
+        coarse.resize((70 + index, 50)).save(folder / f"{index:02d}.jpg")
+    return sources.FolderSource(str(folder), "all")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 3])
-def test_worker_processes_change_nothing(workers):
-    made = batches(steps=7)
-    got = list(made.iterate(2, workers))
-    assert len(got) == 5
-    assert all(same(made[2 + i], batch) for i, batch in enumerate(got))
+@pytest.mark.parametrize(("workers", "start"), [(1, 0), (4, 3)])
+def test_worker_processes_change_nothing(tmp_path, workers, start):
+    colour = dataclasses.replace(PICTURE, channels=3, size=(9, 8))
+    made = loader.TrainBatches(jpegs(tmp_path), colour, batch_size=67, seed=3, steps=7, repeats=2)
+    expected = list(made.iterate(start, 0))
+    got = list(made.iterate(start, workers))
+    assert len(got) == len(expected) == 7 - start
+    assert all(same(a, b) for a, b in zip(expected, got, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_broken_image_is_named(tmp_path, workers):
-    (tmp_path / "bad.png").write_bytes(b"no")
-    source = sources.FolderSource(str(tmp_path), "all")
-    made = loader.TrainBatches(source, PICTURE, batch_size=1, seed=0, steps=1)
-    with pytest.raises(BrokenRecord, match=r"^bad\.png: "):
-        list(made.iterate(0, workers))
+@settings(max_examples=25, deadline=None)
+@given(
+    records=st.integers(1, 23), batch_size=st.integers(1, 12), hosts=st.sampled_from([1, 2, 4]),
+    start=st.integers(0, 9), repeats=st.integers(1, 3), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_any_share_of_any_batch_after_any_resume(records, batch_size, hosts, start, repeats, seed):
+    options = dict(batch_size=batch_size, seed=seed, steps=10, repeats=repeats)
+    whole = loader.TrainBatches(arrays(records), PICTURE, **options)
+    expected = [whole[step] for step in range(10)]
+    shares = np.array_split(np.random.default_rng(seed).permutation(batch_size), hosts)
+    for rows in shares:
+        part = loader.TrainBatches(arrays(records), PICTURE, **options, rows=rows)
+        if not len(rows):
+            continue
+        for step, batch in enumerate(part.iterate(start, 0), start):
+            for name in batch:
+                np.testing.assert_array_equal(expected[step][name][rows], batch[name])
+
+
+def test_repeats_are_views_of_one_record_each_of_its_own():
+    made = batches(batch_size=12, repeats=3)[0]
+    labels = made["label"].reshape(4, 3)
+    assert (labels == labels[:, :1]).all() and len(set(labels[:, 0])) == 4
+    views = made["image"].reshape(4, 3, -1)
+    assert not any(np.array_equal(v[0], v[1]) for v in views)
+    # The first of them is the only one there would be without.
+    order = [batches(batch_size=4)[0]["image"][i].ravel() for i in range(4)]
+    np.testing.assert_array_equal(order, views[:, 0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=st.lists(st.integers(5, 40), min_size=2, max_size=4), data=st.data())
+def test_mixtures_take_their_shares_and_every_record_in_turn(parts, data):
+    shares = data.draw(
+        st.lists(st.floats(0.2, 3), min_size=len(parts), max_size=len(parts)), label="shares"
+    )
+    order = Order(7, parts, shares)
+    epochs = 6
+    starts = np.cumsum([0, *parts])
+    seen = [order(visit)[1] for visit in range(epochs * sum(parts))]
+    for part, share in enumerate(shares):
+        mine = [r for r in seen if starts[part] <= r < starts[part + 1]]
+        wanted = share / sum(shares) * len(seen)
+        assert abs(len(mine) - wanted) <= epochs
+        counts = np.bincount(np.array(mine) - starts[part], minlength=parts[part])
+        # Epochs of the mixture shuffle, so that a record may come once more or less meanwhile.
+        assert counts.max() - counts.min() <= 1
+
+
+def test_default_workers_follow_the_cores(monkeypatch):
+    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert loader.default_workers(cache=False) == 6 and loader.default_workers(cache=True) == 0
+    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert loader.default_workers(cache=False) == 0
 
 
 @given(records=st.integers(1, 25), batch_size=st.integers(1, 9))

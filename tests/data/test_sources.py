@@ -34,7 +34,7 @@ def test_digits_are_scikit_learns(tfds_dir):
     for split in ("train", "test"):
         source = sources.TfdsSource("handwritten_digits", split, tfds_dir)
         for i in range(len(source)):
-            pixels = np.asarray(images.decode(source[i].data, 1, ""))
+            pixels = images.decode(source[i].data, images.Form(1), "")
             everything.append((source[i].label, pixels.tobytes()))
     digits = load_digits()
     ours = sorted(everything)
@@ -129,16 +129,3 @@ def test_fingerprint_follows_the_files(tmp_path):
     assert before == sources.FolderSource(str(tmp_path / "two"), "all").fingerprint()
     write(tmp_path / "two", "c.png")
     assert before != sources.FolderSource(str(tmp_path / "two"), "all").fingerprint()
-
-
-def test_few_labels_are_drawn_per_class(tfds_dir):
-    source = sources.TfdsSource("handwritten_digits", "train", tfds_dir)
-    draws = [sources.few_labels(source, 10, draw) for draw in (0, 0, 1)]
-    for draw in draws:
-        np.testing.assert_array_equal(np.bincount(draw.labels()), [10] * 10)
-        assert draw[3].label == draw.labels()[3]
-    assert draws[0].fingerprint() == draws[1].fingerprint() != draws[2].fingerprint()
-    with pytest.raises(UsageError, match="labels_per_class 1000 is more than"):
-        sources.few_labels(source, 1000, 0)
-    with pytest.raises(UsageError, match="needs labelled data"):
-        sources.few_labels(sources.ArraySource(np.zeros((3, 2, 2, 1), np.uint8)), 1, 0)

@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import signal
@@ -218,8 +219,16 @@ def test_changed_data_is_refused(photos, tmp_path, digits_config):
     digits_config.train.steps = 3
     loop.run(digits_config, tmp_path / "run")
     shutil.copy(next(folder.glob("*.jpg")), folder / "more.jpg")
-    with pytest.raises(UsageError, match="the data has changed"):
+    with pytest.raises(
+        UsageError, match=r"the data has changed .* data\.records: 200 -> 201; data\.sha256: "
+    ):
         loop.run(digits_config, tmp_path / "run")
+    for key, value in (("seed", 1), ("data.batch_size", 8), ("data.repeats", 2)):
+        changed = copy.deepcopy(digits_config)
+        old = changed.to_dict()["seed"] if key == "seed" else changed.data[key.split(".")[1]]
+        changed.update_from_flattened_dict({key: value})
+        with pytest.raises(UsageError, match=rf"Different are: {key}: {old} -> {value}$"):
+            loop.run(changed, tmp_path / "run")
 
 
 def test_a_diverging_run_stops_and_keeps_its_checkpoints(digits_config, tmp_path):
@@ -249,7 +258,7 @@ def test_tensorboard_files_hold_scalars_and_panels(digits_config, tmp_path):
 def test_a_folder_of_mixed_photographs(photos, tmp_path):
     config = default_config()
     config.data.folder, config.data.split = str(photos), "all[:90%]"
-    config.data.eval_split, config.data.batch_size = "all[90%:]", 16
+    config.data.eval_split, config.data.batch_size, config.data.workers = "all[90%:]", 16, 0
     model, train = config.model, config.train
     model.size, model.image_size, model.patch_size, model.depth = "tiny", (48, 64), (16,), 1
     train.steps, train.warmup_epochs, config.log.tensorboard = 4, 0.1, False

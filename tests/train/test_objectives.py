@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mae_jax.config import default_config
+from mae_jax.train import mixing
 from mae_jax.train.objectives import Classify
 
 CLASSES = 4
@@ -28,7 +29,7 @@ def batch():
     }
 
 
-def logits(images):
+def logits(images, scales=None, *, train=False):
     """Stands in for a model: depends on every pixel."""
     return images.reshape(len(images), CLASSES, -1).sum(-1)
 
@@ -60,6 +61,44 @@ def test_partners_are_images_of_the_batch_with_their_own_labels(objective, batch
 def test_measures_are_of_the_images_as_they_are(objective, batch):
     drawn = objective.draw(batch, jax.random.key(1))
     plain = dataclasses.replace(objective, mixup=0.0)
-    assert plain.draw(batch, jax.random.key(1)) is batch
+    assert plain.draw(batch, jax.random.key(1)) == batch
     for name, values in plain.measure(logits, batch).items():
         np.testing.assert_array_equal(values, objective.measure(logits, drawn)[name])
+
+
+@pytest.fixture
+def everything(objective):
+    return dataclasses.replace(
+        objective, label_smoothing=0.1, cutmix=1.0, erasing=0.5, drop_path=0.2
+    )
+
+
+def test_label_mass_is_conserved(everything, batch):
+    drawn = everything.draw(batch, jax.random.key(1))
+    one, other = (everything._targets(drawn[k]) for k in ("label", "partner_label"))
+    np.testing.assert_allclose(one.sum(1), 1, rtol=1e-6)
+    assert float(one.min()) == pytest.approx(0.1 / CLASSES)
+    targets = mixing.mix(one, other, drawn["share"])
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+
+
+def test_what_is_drawn_is_per_sample(everything, batch):
+    drawn = everything.draw(batch, jax.random.key(1))
+    assert {len(value) for value in drawn.values()} == {16}
+    depth = everything.dimensions.depth
+    assert drawn["scales"].shape == (16, depth, 2)
+    assert jnp.isfinite(everything.loss(logits, drawn))
+    partner = drawn["partner_erased"]
+    known = {np.asarray(box).tobytes() for box in drawn["erased"]}
+    assert {np.asarray(box).tobytes() for box in partner} == known
+
+
+def test_a_probe_freezes_the_encoder_and_normalises_its_token():
+    config = default_config()
+    config.model.image_size, config.model.patch_size, config.model.channels = (4,), (2,), 1
+    config.train.objective, config.model.pool = "probe", "token"
+    probe = dict(Classify.from_config(config, CLASSES).arguments)
+    assert probe["normalise_head"] and probe["frozen"] == 12
+    config.train.objective, config.train.trained_blocks = "classify", 0.5
+    half = dict(Classify.from_config(config, CLASSES).arguments)
+    assert not half["normalise_head"] and half["frozen"] == 11

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from mae_jax.config import default_config
-from mae_jax.train.optimizer import Recipe
+from mae_jax.train.optimizer import Recipe, joined
 
 RECIPE = Recipe(
     peak_lr=2e-3, min_lr=1e-5, warmup_steps=10, steps=110, weight_decay=0.05,
@@ -36,6 +36,9 @@ def test_learning_rate_is_scaled_by_the_batch():
     recipe = Recipe.from_config(config, steps=100, steps_per_epoch=1, undecayed=(), depth=1)
     assert recipe.peak_lr == pytest.approx(1.5e-4 * 4096 / 256)
     assert recipe.warmup_steps == 40
+    config.train.warmup_steps = 7
+    recipe = Recipe.from_config(config, steps=100, steps_per_epoch=9, undecayed=(), depth=1)
+    assert recipe.warmup_steps == 7
 
 
 @pytest.mark.parametrize("step", [0, 3, 10, 11, 60, 109])
@@ -99,3 +102,63 @@ def test_gradients_are_clipped_by_their_global_norm():
     _, state = optimizer.update(big, optimizer.init(params()), params())
     first_moment = optax.tree.get(state, "mu")
     assert float(optax.tree.norm(first_moment)) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_lars_is_the_closed_form():
+    recipe = dataclasses.replace(
+        RECIPE, optimizer="lars", warmup_steps=0, weight_decay=0.01, beta1=0.9
+    )
+    optimizer, rng = recipe.build(), np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(3, 2)).astype(np.float32), np.ones(2, np.float32)
+    given = {"head": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}
+    state, momentum = optimizer.init(given), {"kernel": 0.0, "bias": 0.0}
+    for step in range(3):
+        gradient = {
+            "kernel": rng.normal(size=(3, 2)).astype(np.float32),
+            "bias": rng.normal(size=2).astype(np.float32),
+        }
+        updates, state = optimizer.update({"head": gradient}, state, given)
+        given = optax.apply_updates(given, updates)
+        decayed = gradient["kernel"] + 0.01 * kernel
+        trusted = decayed * 0.001 * np.linalg.norm(kernel) / np.linalg.norm(decayed)
+        rate = float(recipe.schedule()(step))
+        momentum["kernel"] = 0.9 * momentum["kernel"] + trusted
+        momentum["bias"] = 0.9 * momentum["bias"] + gradient["bias"]
+        kernel, bias = kernel - rate * momentum["kernel"], bias - rate * momentum["bias"]
+        np.testing.assert_allclose(given["head"]["kernel"], kernel, rtol=1e-5)
+        np.testing.assert_allclose(given["head"]["bias"], bias, rtol=1e-5)
+
+
+def named(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "trained"),
+    [
+        (0, set()),
+        (0.5, {"encoder.blocks.1.mlp", "encoder.norm"}),
+        (1, {"encoder.blocks.1.mlp", "encoder.blocks.1.attn", "encoder.norm"}),
+        (2, {"encoder.blocks.0", "encoder.blocks.1", "encoder.norm"}),
+    ],
+)
+def test_partial_fine_tuning_trains_the_last_blocks(blocks, trained):
+    given = params()
+    part = {"kernel": jnp.ones((2, 3))}
+    given["encoder"]["blocks"] = {i: {"attn": part, "mlp": part} for i in range(2)}
+    given["encoder"]["norm"] = {"scale": jnp.ones(2)}
+    recipe = dataclasses.replace(RECIPE, trained_blocks=blocks)
+    mine, frozen = recipe.split(given)
+    always = {"head.kernel", "head.bias", "fc_norm.scale", "fc_norm.bias"}
+    wanted = {n for n in named(given) if n.startswith(tuple(trained))} if trained else set()
+    assert named(mine) == always | wanted
+    assert named(frozen) == named(given) - named(mine)
+    jax.tree.map(np.testing.assert_array_equal, joined(mine, frozen), given)
+
+
+def test_everything_is_trained_by_default():
+    given = params()
+    assert RECIPE.split(given) == (given, {})
+    assert joined(given, {}) == given
+    assert joined({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}) == {"a": {"b": 1, "c": 3}}

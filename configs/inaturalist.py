@@ -1,0 +1,43 @@
+r"""Fine-tune a pre-trained encoder on iNaturalist: ViT-B/16, L/16, H/14, and H/14 at 448.
+
+    mae-jax finetune --config=configs/inaturalist.py:l16 --config.init_from=SOURCE \
+        --workdir=runs/inat-l16
+
+and `:b16`, `:h14`, `:h14_448`. The year is the data set's: 2018 here; for another give
+--config.data.name=i_naturalist2017, or --config.data.folder. Expect top-1 accuracies in % of
+(He et al. 2022, table 6, as published; not yet runs of ours)
+
+            B     L     H    H at 448
+    2017   70.5  75.7  79.3  83.4
+    2018   75.4  80.1  83.0  86.8
+    2019   80.5  83.4  85.7  88.3
+
+from encoders pre-trained on ImageNet-1K for 1600 epochs. The paper gives no recipe for it; this is
+that of configs/in1k/finetune.py, as a place to start.
+"""
+
+from mae_jax.config import default_config
+
+# model size, side of the images in pixels, base learning rate, layer decay, drop path
+VARIANTS = {
+    "b16": ("base", 224, 5e-4, 0.65, 0.1),
+    "l16": ("large", 224, 1e-3, 0.75, 0.2),
+    "h14": ("huge", 224, 1e-3, 0.75, 0.3),
+    "h14_448": ("huge", 448, 1e-3, 0.75, 0.3),
+}
+
+
+def get_config(variant: str = "b16"):
+    config = default_config()
+    model, data, train = config.model, config.data, config.train
+    model.size, side, train.base_lr, train.layer_decay, model.drop_path = VARIANTS[variant]
+    model.image_size = (side, side)
+
+    data.name, data.split, data.eval_split = "i_naturalist2018", "train", "validation"
+    data.batch_size, data.workers = 1024, 8
+    data.crop_scale, data.randaugment = (0.08, 1.0), 2
+
+    train.objective, train.epochs, train.warmup_epochs = "classify", 100.0, 5.0
+    train.min_lr, train.weight_decay, train.beta2 = 1e-6, 0.05, 0.999
+    train.mixup, train.cutmix, train.label_smoothing, train.erasing = 0.8, 1.0, 0.1, 0.25
+    return config

@@ -1,0 +1,183 @@
+"""Looks at every record of a set: which are broken, how fast they come, mean and deviation."""
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mae_jax.data import memory, prepare
+from mae_jax.data.loader import Decoder, Picture
+from mae_jax.data.order import view_rng
+from mae_jax.data.progress import Progress, say
+from mae_jax.data.records import Source
+from mae_jax.errors import BrokenRecord
+
+_CHUNK = 64
+_TIMED = 2000  # records that speed is measured on, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Looker:
+    """Looks at records; sent to the processes that do.
+
+    Attributes:
+      source: the records.
+      picture: how they become pixels.
+      any_kind: verify that records are images, whatever their channels and values.
+    """
+
+    source: Source
+    picture: Picture
+    any_kind: bool = False
+
+    def verify(self, indices: Sequence[int]) -> list[str]:
+        """Why each of these that is broken is; every byte is read and decoded."""
+        reasons, decode = [], Decoder(self.source, self.picture, cache=False)
+        for index in indices:
+            try:
+                if self.any_kind:
+                    record = self.source[index]
+                    prepare.check(record.data, record.name)
+                    continue
+                image, _ = decode(index)
+                image.views([(0, 0, image.width, image.height)], (image.height, image.width))
+            except BrokenRecord as error:
+                reasons.append(str(error))
+        return reasons
+
+    def load(self, indices: Sequence[int]) -> float:
+        """CPU seconds that the training views of these take."""
+        began = time.process_time()
+        decode = Decoder(self.source, self.picture, cache=False)
+        for index in indices:
+            try:
+                self.picture.augmented(decode(index)[0], [view_rng(0, 0, index)])
+            except BrokenRecord:
+                continue
+        return time.process_time() - began
+
+    def moments(self, indices: Sequence[int]) -> np.ndarray:
+        """(3, C) float64: sums over the pixels of these of one, the value, and its square."""
+        decode = Decoder(self.source, self.picture, cache=False)
+        total = np.zeros((3, self.picture.channels))
+        for index in indices:
+            try:
+                view = self.picture.plain(decode(index)[0])
+            except BrokenRecord:
+                continue
+            x = view.reshape(-1, view.shape[-1]).astype(np.float64)
+            x /= 255 if view.dtype == np.uint8 else 1
+            total += [np.full(x.shape[1], len(x)), x.sum(0), (x**2).sum(0)]
+        return total
+
+
+def check(
+    source: Source, picture: Picture, workers: int | None = None, *, any_kind: bool = False
+) -> dict[str, Any]:
+    """Reads and decodes every record, names the broken ones, and measures.
+
+    Args:
+      picture: how speed is measured, and what records must fit, unless `any_kind` of image will do.
+      workers: processes; one per core by default.
+
+    Returns:
+      Records, how many are broken, and training images per second: of one core's time, and of all
+      workers by the clock.
+    """
+    looker, everything = Looker(source, picture, any_kind), np.arange(len(source))
+    reasons: list[str] = []
+    progress = Progress(len(source))
+    with _Pool(looker, workers) as pool:
+        for count, found in pool.each(Looker.verify, everything):
+            for reason in found:
+                say(f"broken: {reason}")
+            reasons += found
+            progress.did(count)
+        some = np.random.default_rng(0).permutation(everything)[:_TIMED]
+        list(pool.each(Looker.load, some))  # so that every process has begun, and files are at hand
+        began = time.perf_counter()
+        seconds = sum(taken for _, taken in pool.each(Looker.load, some))
+        elapsed = time.perf_counter() - began
+    return {
+        "records": len(source),
+        "broken": len(reasons),
+        "workers": pool.workers,
+        "images_per_second_per_core": round(len(some) / max(seconds, 1e-9), 1),
+        "images_per_second": round(len(some) / elapsed, 1),
+        "broken_records": reasons,
+    }
+
+
+def statistics(
+    source: Source, picture: Picture, limit: int, workers: int | None = None
+) -> dict[str, Any]:
+    """Mean and standard deviation of every channel, as data.mean and data.std take them.
+
+    Args:
+      limit: images looked at, at most, drawn at random; each by its evaluation view.
+
+    Raises:
+      BrokenRecord: not one of them can be read.
+    """
+    chosen = np.random.default_rng(0).permutation(len(source))[:limit]
+    total, progress = np.zeros((3, picture.channels)), Progress(len(chosen))
+    with _Pool(Looker(source, picture), workers) as pool:
+        for count, sums in pool.each(Looker.moments, chosen):
+            total += sums
+            progress.did(count)
+    if not total[0].all():
+        raise BrokenRecord(f"none of {len(chosen)} images can be read; mae-jax data check says why")
+    mean = total[1] / total[0]
+    deviation = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))
+    return {
+        "images": len(chosen),
+        "mean": [round(float(value), 6) for value in mean],
+        "std": [round(float(value), 6) for value in deviation],
+    }
+
+
+class _Pool:
+    """Processes that each have a Looker; none for little work."""
+
+    def __init__(self, looker: Looker, workers: int | None):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.workers = min(workers or cores or 1, -(-len(looker.source) // _CHUNK))
+        self._looker, self._pool = looker, None
+
+    def __enter__(self) -> "_Pool":
+        if self.workers > 1:
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                self.workers, multiprocessing.get_context("spawn"), _begin, (self._looker,)
+            )
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def each(self, method: Callable, indices: np.ndarray) -> Iterator[tuple[int, Any]]:
+        """(how many records, what the method gives) for all chunks, in order."""
+        chunks = [indices[at : at + _CHUNK].tolist() for at in range(0, len(indices), _CHUNK)]
+        if self._pool is None:
+            results = (method(self._looker, chunk) for chunk in chunks)
+        else:
+            results = self._pool.map(_look, [method.__name__] * len(chunks), chunks)
+        return zip(map(len, chunks), results, strict=True)
+
+
+_looker: Looker | None = None
+
+
+def _begin(looker: Looker) -> None:
+    global _looker
+    _looker = looker
+    memory.keep_freed()
+
+
+def _look(method: str, indices: list[int]) -> Any:
+    return getattr(_looker, method)(indices)

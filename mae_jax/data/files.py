@@ -1,0 +1,151 @@
+"""Image files by number: below a local folder, at a URL, or in a prepared set."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mae_jax.data import arrays, prepared
+from mae_jax.data.names import Names
+from mae_jax.errors import BrokenRecord, UsageError
+
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", *arrays.SUFFIXES,
+)  # fmt: skip
+_WAITS = (0.1, 1.0, 5.0)  # seconds before a read that failed is tried again
+
+
+class Files(Protocol):
+    """Files in the order of their names."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """Path below the folder, with slashes."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Raises BrokenRecord."""
+        ...
+
+    def fingerprint(self, indices: Sequence[int]) -> dict[str, Any]:
+        """What identifies these of the files."""
+        ...
+
+
+def open_files(folder: str) -> Files:
+    """The images that `folder` holds, whatever kind of folder it is.
+
+    Raises:
+      UsageError: there is no such folder, or it cannot be opened; a prepared set is incomplete.
+    """
+    if "://" in folder:
+        return UrlFiles(folder)
+    if not Path(folder).is_dir():
+        raise UsageError(f"data.folder {folder!r} is not a folder")
+    if prepared.is_prepared(folder):
+        return prepared.PreparedFiles(folder)
+    if (Path(folder) / prepared.PARTS).is_dir():
+        raise UsageError(
+            f"data.folder {folder!r} is the beginning of a prepared set; the same mae-jax data "
+            "prepare again finishes it"
+        )
+    return FolderFiles(folder)
+
+
+class Listed:
+    """Names and sizes of files that were listed."""
+
+    def __init__(self, found: dict[str, int]):
+        names = sorted(name for name in found if _is_image(name))
+        self._names = Names(names)
+        self._sizes = np.array([found[name] for name in names], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def size(self, index: int) -> int:
+        """In bytes."""
+        return int(self._sizes[index])
+
+    def fingerprint(self, indices: Sequence[int]) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for index in indices:
+            digest.update(os.fsencode(f"{self.name(index)}\0{self._sizes[index]}\0"))
+        return {
+            "kind": "folder",
+            "records": len(indices),
+            "bytes": int(self._sizes[indices].sum()),
+            "sha256": digest.hexdigest(),
+        }
+
+
+class FolderFiles(Listed):
+    """Image files below a folder of a local disk."""
+
+    def __init__(self, folder: str):
+        self._root = folder
+        super().__init__(_local(folder))
+
+    def read(self, index: int) -> bytes:
+        path = os.path.join(self._root, self.name(index))
+        return _persistently(lambda: Path(path).read_bytes(), self.name(index))
+
+
+class UrlFiles(Listed):
+    """Image files at a URL, on any file system that fsspec knows: gs://, s3://, https://, …"""
+
+    def __init__(self, url: str):
+        import fsspec
+
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(url)
+            found = self._system.find(self._root, detail=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise UsageError(f"data.folder {url!r} cannot be opened: {error}") from None
+        root = self._root.rstrip("/") + "/"
+        super().__init__({p.removeprefix(root): int(e["size"] or 0) for p, e in found.items()})
+
+    def read(self, index: int) -> bytes:
+        path = f"{self._root.rstrip('/')}/{self.name(index)}"
+        return _persistently(lambda: self._system.cat_file(path), self.name(index))
+
+
+def _persistently(read: Callable[[], bytes], name: str) -> bytes:
+    """Reads, again after a while where that may help: file systems at a distance falter."""
+    for wait in (*_WAITS, None):
+        try:
+            return read()
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            raise BrokenRecord(f"{name}: {error.strerror or type(error).__name__}") from None
+        except OSError as error:
+            if wait is None:
+                raise BrokenRecord(f"{name}: {error}") from None
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not any(p.startswith(".") for p in name.split("/"))
+
+
+def _local(folder: str) -> dict[str, int]:
+    found, waiting = {}, [""]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(os.path.join(folder, below)) as entries:
+            for entry in entries:
+                name = f"{below}{entry.name}"
+                if entry.is_dir():
+                    if not entry.name.startswith("."):
+                        waiting.append(f"{name}/")
+                elif _is_image(name) and entry.is_file():
+                    found[name] = entry.stat().st_size
+    return found

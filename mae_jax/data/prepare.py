@@ -1,0 +1,273 @@
+"""A folder of images to a prepared set: in parallel, and from where it was interrupted."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import io
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from mae_jax.data import images, prepared
+from mae_jax.data.files import Listed, open_files
+from mae_jax.data.progress import Progress, say
+from mae_jax.errors import BrokenRecord, UsageError
+
+# Transparent, 16-bit and multi-page images stay as they are.
+_SHRINKABLE = {"L": 1, "RGB": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One shard to be made: its number, of how many, and the files in it."""
+
+    number: int
+    of: int
+    start: int
+    stop: int
+
+    @property
+    def file(self) -> str:
+        return f"images-{self.number:05d}-of-{self.of:05d}.array_record"
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Makes shards of a folder; sent to whatever process makes one.
+
+    Attributes:
+      files: the images.
+      out: where shards go.
+      shrink: side that an image's shorter one is shrunk to if it is longer, in pixels; or None.
+      quality: of the JPEG files that are written where images were shrunk.
+    """
+
+    files: Listed
+    out: str
+    shrink: int | None
+    quality: int
+
+    def __call__(self, shard: Shard) -> dict[str, Any]:
+        """The shard's entry, from before if it was made already; `broken` are those left out."""
+        done = Path(self.out) / prepared.PARTS / f"{shard.file}.json"
+        if done.is_file():
+            return json.loads(done.read_text())
+        broken: list[str] = []
+        entry = prepared.write_shard(
+            Path(self.out) / shard.file, self._sound(range(shard.start, shard.stop), broken)
+        )
+        entry["broken"] = broken
+        making = done.with_suffix(".tmp")
+        making.write_text(json.dumps(entry))
+        making.replace(done)
+        return entry
+
+    def _sound(self, indices: Iterable[int], broken: list[str]) -> Iterator[tuple[str, bytes]]:
+        for index in indices:
+            name = self.files.name(index)
+            try:
+                data = self.files.read(index)
+                check(data, name)
+                yield name, self._shrunk(data)
+            except BrokenRecord as error:
+                broken.append(str(error))
+
+    def _shrunk(self, data: bytes) -> bytes:
+        if self.shrink is None or images.arrays.is_array(data):
+            return data
+        image = Image.open(io.BytesIO(data))
+        channels, shorter = _SHRINKABLE.get(image.mode), min(image.size)
+        animated = getattr(image, "n_frames", 1) > 1
+        if channels is None or animated or shorter <= self.shrink:
+            return data
+        scale = self.shrink / shorter
+        size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
+        opened = images.open_image(data, images.Form(channels), "")
+        (pixels,) = opened.views([(0, 0, image.width, image.height)], size)
+        if image.format == "JPEG":
+            space, subsampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
+            return simplejpeg.encode_jpeg(pixels, self.quality, space, subsampling, fastdct=False)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def check(data: bytes, name: str) -> None:
+    """Decodes the whole of an image, whatever its kind.
+
+    Raises:
+      BrokenRecord: it cannot be.
+    """
+    if images.arrays.is_array(data):
+        images.arrays.check(data, images.MAX_PIXELS, name)
+    else:
+        # Only as float every kind of image can be had; JPEG files are had as uint8 faster.
+        images.decode(data, images.Form(3, floats=not images.is_jpeg(data)), name)
+
+
+def prepare(
+    folder: str,
+    out: str,
+    *,
+    shrink: int | None = None,
+    quality: int = 95,
+    shard_megabytes: int = 64,
+    workers: int | None = None,
+    run: Callable[[Maker, Sequence[Shard]], Iterator[dict[str, Any]]] | None = None,
+) -> dict[str, Any]:
+    """Makes a set of a folder; the same call again goes on where one was interrupted.
+
+    Args:
+      folder: of images, or its URL.
+      out: the set's folder, new or of the same call.
+      shrink, quality: see `Maker`.
+      shard_megabytes: of images in each shard, before shrinking.
+      workers: processes; one per core by default.
+      run: makes all shards, in any order, instead of processes of this machine.
+
+    Returns:
+      Where the set lies, its records and classes, its fingerprint, and which images are broken,
+      and so left out.
+
+    Raises:
+      UsageError: folder or `out` cannot be used.
+      BrokenRecord: not a single image can be read.
+    """
+    for name, value in (("shrink", shrink), ("shard_mb", shard_megabytes), ("workers", workers)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value} must be at least 1")
+    files = open_files(folder)
+    if isinstance(files, prepared.PreparedFiles):
+        raise UsageError(f"{folder!r} is a prepared set already; give the folder it was made of")
+    if not len(files):
+        raise UsageError(f"{folder!r} has no images to prepare")
+    root = Path(out).absolute()
+    if Path(folder).absolute() in (root, *root.parents):
+        raise UsageError(f"--out {out!r} lies in the folder of images; give another")
+    shards = _plan(files, shard_megabytes)
+    about = {
+        "of": files.fingerprint(np.arange(len(files))),
+        "shrink": shrink,
+        "quality": quality if shrink else None,
+        "shard_megabytes": shard_megabytes,
+    }
+    if prepared.is_prepared(root):
+        _check_same(json.loads((root / "dataset.json").read_text()), about, out)
+        say(f"{out} is complete already")
+    else:
+        _claim(root, about, out)
+        maker = Maker(files, str(root), shrink, quality)
+        run = run or functools.partial(_on_this_machine, workers=workers)
+        progress, entries = Progress(len(files)), []
+        for entry in run(maker, shards):
+            entries.append(entry)
+            progress.did(entry["records"] + len(entry["broken"]))
+        _finish(root, entries, about)
+    return _summary(root, out)
+
+
+def _plan(files: Listed, shard_megabytes: int) -> list[Shard]:
+    ends, held = [], 0
+    for index in range(len(files)):
+        held += files.size(index)
+        if held >= shard_megabytes * 2**20:
+            ends.append(index + 1)
+            held = 0
+    if not ends or ends[-1] != len(files):
+        ends.append(len(files))
+    starts = [0, *ends[:-1]]
+    return [
+        Shard(n, len(ends), start, stop)
+        for n, (start, stop) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def _on_this_machine(maker, shards, workers):
+    context = multiprocessing.get_context("spawn")
+    count = min(workers or multiprocessing.cpu_count(), len(shards))
+    if count == 1:
+        yield from map(maker, shards)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        count, context, initializer=_start, initargs=(maker,)
+    ) as pool:
+        waiting = [pool.submit(_make, shard) for shard in shards]
+        try:
+            for done in concurrent.futures.as_completed(waiting):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_maker: Maker | None = None
+
+
+def _start(maker: Maker) -> None:
+    global _maker
+    _maker = maker
+
+
+def _make(shard: Shard) -> dict[str, Any]:
+    return _maker(shard)
+
+
+def _claim(root, about, out):
+    """Makes the set's folder, or checks that what was begun there is the same."""
+    begun = root / prepared.PARTS / "about.json"
+    try:
+        if begun.is_file():
+            _check_same(json.loads(begun.read_text()), about, out)
+            say(f"going on with what was begun in {out}")
+            return
+        if root.is_dir() and any(root.iterdir()):
+            raise UsageError(f"--out {out!r} holds other files; give an empty or a new folder")
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        making = begun.with_suffix(".tmp")
+        making.write_text(json.dumps(about))
+        making.replace(begun)
+    except OSError as error:
+        raise UsageError(f"--out {out!r} cannot be written: {error.strerror}") from None
+
+
+def _check_same(before, about, out):
+    changed = [
+        f"{name}: {before.get(name)} -> {value}"
+        for name, value in about.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise UsageError(
+            f"--out {out!r} was prepared otherwise; give another, or delete it. Different are: "
+            + "; ".join(changed)
+        )
+
+
+def _finish(root, entries, about):
+    entries = sorted(entries, key=lambda entry: entry["file"])
+    broken = [line for entry in entries for line in entry.pop("broken")]
+    if not any(entry["records"] for entry in entries):
+        raise BrokenRecord(f"none of the {len(broken)} images can be read; first {broken[0]}")
+    for line in broken:
+        say(f"broken, left out: {line}")
+    prepared.write_index(root, entries, about | {"broken": broken})
+    shutil.rmtree(root / prepared.PARTS)
+
+
+def _summary(root, out):
+    about = json.loads((root / "dataset.json").read_text())
+    return {
+        "out": out,
+        "records": about["records"],
+        "shards": len(about["shards"]),
+        "bytes": sum(shard["bytes"] for shard in about["shards"]),
+        "broken": len(about["broken"]),
+        "fingerprint": about["sha256"],
+    }

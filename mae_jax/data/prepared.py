@@ -1,0 +1,158 @@
+"""Prepared sets: images of a folder in shards of array_record, with names and checksums.
+
+A set is a folder with `dataset.json` (what it was made of, and of every shard its file, records,
+bytes and SHA-256), `names.json` (the images' paths in the folder they came from, in order, from
+which splits and labels follow), and the shards. A record is a header (CRC-32 of the image, length
+of its name), its name and the file's bytes.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from mae_jax.data.names import Names
+from mae_jax.errors import BrokenRecord, UsageError
+
+VERSION = 1
+PARTS = ".parts"  # in a set's folder: what is done of it, until all is
+_HEADER = struct.Struct("<II")
+_ABOUT, _NAMES = "dataset.json", "names.json"
+# One record at a time is read, in no order.
+_READER = "readahead_buffer_size:0"
+_WRITER = "group_size:1,uncompressed"  # images are compressed already
+
+
+def is_prepared(folder: str | Path) -> bool:
+    """Whether a folder holds a prepared set."""
+    return (Path(folder) / _ABOUT).is_file()
+
+
+def write_shard(path: Path, records: Iterator[tuple[str, bytes]]) -> dict[str, Any]:
+    """Writes one shard; returns its entry in dataset.json and the names in it.
+
+    Args:
+      path: of the shard, which appears only when it is whole.
+      records: names and encoded images.
+    """
+    making = path.with_name(f".{path.name}")
+    writer = array_record_module.ArrayRecordWriter(str(making), _WRITER)
+    names = []
+    try:
+        for name, data in records:
+            encoded = name.encode("utf-8", "surrogateescape")
+            writer.write(_HEADER.pack(zlib.crc32(data), len(encoded)) + encoded + data)
+            names.append(name)
+    finally:
+        writer.close()
+    with making.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    making.replace(path)
+    return {
+        "file": path.name,
+        "records": len(names),
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+        "names": names,
+    }
+
+
+def write_index(folder: Path, shards: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
+    """Makes of written shards a set; returns its fingerprint."""
+    names = [name for shard in shards for name in shard["names"]]
+    entries = [{k: v for k, v in shard.items() if k != "names"} for shard in shards]
+    digest = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+    _replace(folder / _NAMES, names)
+    content = {"version": VERSION, "records": len(names), "sha256": digest}
+    _replace(folder / _ABOUT, content | about | {"shards": entries})
+    return digest
+
+
+class PreparedFiles:
+    """The files in a prepared set.
+
+    Raises:
+      UsageError: the set is of another version, or a shard is missing or has another size.
+    """
+
+    def __init__(self, folder: str):
+        root = Path(folder)
+        try:
+            self.about = json.loads((root / _ABOUT).read_text())
+            names = json.loads((root / _NAMES).read_text())
+            shards = self.about["shards"]
+            if self.about["version"] != VERSION:
+                raise UsageError(
+                    f"data.folder {folder!r} was prepared as version {self.about['version']}, and "
+                    f"this reads {VERSION}; prepare it again"
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"data.folder {folder!r} is no complete prepared set: {error}"
+            ) from None
+        for shard in shards:
+            path = root / shard["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                found = "is missing" if size is None else f"has {size} bytes"
+                raise UsageError(
+                    f"data.folder {folder!r}: shard {shard['file']} {found}, and "
+                    f"{shard['bytes']} were written; copy or prepare it again"
+                )
+        self._paths = [str(root / shard["file"]) for shard in shards]
+        self._ends = np.cumsum([shard["records"] for shard in shards])
+        if len(names) != (self._ends[-1] if len(shards) else 0):
+            raise UsageError(f"data.folder {folder!r}: its names are not those of its shards")
+        self._names = Names(names)
+        self._readers: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def read(self, index: int) -> bytes:
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        within = index - int(self._ends[shard - 1] if shard else 0)
+        name, place = self._names[index], f"{Path(self._paths[shard]).name}[{within}]"
+        try:
+            if shard not in self._readers:
+                self._readers[shard] = array_record_module.ArrayRecordReader(
+                    self._paths[shard], _READER
+                )
+            record = self._readers[shard].read([within])[0]
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BrokenRecord(f"{name} ({place}): {reason}") from None
+        checksum, length = _HEADER.unpack_from(record)
+        data = record[_HEADER.size + length :]
+        if zlib.crc32(data) != checksum:
+            raise BrokenRecord(f"{name} ({place}): its checksum is not what was written")
+        return data
+
+    def fingerprint(self, indices: Sequence[int]) -> dict[str, Any]:
+        chosen = hashlib.sha256(np.asarray(indices, "<i8").tobytes()).hexdigest()
+        return {
+            "kind": "prepared",
+            "version": self.about["version"],
+            "records": len(indices),
+            "bytes": int(sum(shard["bytes"] for shard in self.about["shards"])),
+            "sha256": self.about["sha256"],
+            "chosen": chosen,
+        }
+
+    def __getstate__(self):
+        return self.__dict__ | {"_readers": {}}  # files stay open in the process that opened them
+
+
+def _replace(path: Path, content: Any) -> None:
+    making = path.with_name(f".{path.name}")
+    making.write_text(json.dumps(content, indent=1, ensure_ascii=True))
+    making.replace(path)

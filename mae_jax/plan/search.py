@@ -1,0 +1,113 @@
+"""Plans of runs: what fits, what is faster, and the smallest change where nothing does."""
+
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+
+from mae_jax.errors import UsageError
+from mae_jax.plan import chips, topology
+from mae_jax.plan.estimate import Estimate, estimate, images_of
+
+
+def run(
+    config, names: list[str], images: int | None, ranked: bool, say: Callable[[str], None]
+) -> list[Estimate]:
+    """Plans a config for several topologies.
+
+    Args:
+      names: as in v3:8x8; all are checked before anything is compiled.
+      images: to train on, per epoch; None asks the data.
+      ranked: compare ways to split and to store, instead of taking the config's.
+      say: is told what is going on, which takes minutes.
+
+    Raises:
+      UsageError: a topology or a config that cannot work.
+    """
+    for name in names:
+        topology.devices(name)
+    images = images_of(config) if images is None else images
+    found = []
+    for name in names:
+        began = time.perf_counter()
+        say(f"{name}: compiling the training step, which takes minutes for large models")
+        if ranked:
+            found += compare(config, name, images, say)
+        else:
+            found.append(plan(config, name, images, say))
+        say(f"{name}: compiled in {time.perf_counter() - began:.0f} s")
+    return found
+
+
+def plan(config, name: str, images: int, say: Callable[[str], None]) -> Estimate:
+    """An estimate; of a run that does not fit, with the smallest change that makes it fit."""
+    found = estimate(config, name, images)
+    if found.fits:
+        return found
+    say(
+        f"{name}: does not fit, needs {found.memory_gb:.2f} of {found.usable_gb:.2f} GB; "
+        "looking for the smallest change that fits"
+    )
+    for changes in _remedies(config, found.devices):
+        say(f"{name}: trying {' '.join(changes)}")
+        try:
+            tried = estimate(changed(config, changes), name, images, changes)
+        except UsageError:
+            continue
+        if tried.fits:
+            return dataclasses.replace(found, suggestion=" ".join(changes))
+    return found
+
+
+def compare(config, name: str, images: int, say: Callable[[str], None]) -> list[Estimate]:
+    """Estimates of several ways to split and to store, the fastest that fits first."""
+    found = []
+    choices = list(_choices(topology.chip(name), len(topology.devices(name))))
+    for i, changes in enumerate(choices):
+        say(f"{name}: {i + 1} of {len(choices)}, {' '.join(changes)}")
+        try:
+            found.append(estimate(changed(config, changes), name, images, changes))
+        except UsageError as error:
+            say(f"{name}: {error}")
+    return sorted(found, key=lambda e: (not e.fits, e.step_seconds or 0, e.memory_gb))
+
+
+def changed(config, changes: tuple[str, ...]):
+    """A copy of a config with `--config.KEY=VALUE` applied."""
+    config = copy.deepcopy(config)
+    for change in changes:
+        key, value = change.removeprefix("--config.").split("=")
+        section, name = key.split(".")
+        config[section][name] = json.loads(value.lower())
+    return config
+
+
+def _remedies(config, devices: int) -> Iterator[tuple[str, ...]]:
+    if not config.parallel.zero:
+        yield ("--config.parallel.zero=True",)
+    fsdp = config.parallel.fsdp or 1
+    for factor in (8, devices):
+        if factor > fsdp and devices % factor == 0:
+            yield (f"--config.parallel.fsdp={factor}",)
+    if not config.model.remat:
+        yield ("--config.model.remat=True",)
+        yield (f"--config.parallel.fsdp={devices}", "--config.model.remat=True")
+    for parts in (2, 4, 8):
+        yield (f"--config.train.accumulate={parts * config.train.accumulate}",)
+    for share in (2, 4, 8):
+        yield (f"--config.data.batch_size={config.data.batch_size // share}",)
+
+
+def _choices(chip: chips.Chip, devices: int) -> Iterator[tuple[str, ...]]:
+    splits = [
+        ("--config.parallel.fsdp=1", "--config.parallel.zero=False"),
+        ("--config.parallel.fsdp=1", "--config.parallel.zero=True"),
+        (f"--config.parallel.fsdp={devices}", "--config.parallel.zero=False"),
+    ]
+    if devices > chip.per_host:
+        host = f"--config.parallel.fsdp={chip.per_host}"
+        splits.insert(2, (host, "--config.parallel.zero=True"))
+    for split in splits:
+        for remat in (False, True):
+            yield (*split, f"--config.model.remat={remat}")

@@ -1,0 +1,74 @@
+"""Accuracies of a comparison as a plot, where matplotlib is installed."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+# Colours that stay apart for colour-blind eyes (Okabe and Ito 2008).
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+HOW = "pip install 'mae_jax[plots]' for a plot"
+
+
+def available() -> bool:
+    """Whether there is what it takes."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
+    """A line per method over labels per class, or over trained blocks; None without matplotlib.
+
+    Args:
+      rows: each with `method`, `labels`, `blocks`, `mean` and `deviation`.
+    """
+    over = "blocks" if all(row["blocks"] is not None for row in rows) else "labels"
+    methods = dict.fromkeys(row["method"] for row in rows)
+    ticks = list(dict.fromkeys(str(row[over]) for row in rows))
+    series = {
+        method: [(ticks.index(str(row[over])), row) for row in rows if row["method"] == method]
+        for method in methods
+    }
+    title = {"labels": "labels per class", "blocks": "trained blocks"}[over]
+
+    def lines(axes):
+        for colour, (method, points) in zip(_COLOURS, series.items(), strict=False):
+            axes.errorbar(
+                [x for x, _ in points],
+                [100 * row["mean"] for _, row in points],
+                yerr=[100 * (row["deviation"] or 0) for _, row in points],
+                label=method, color=colour, marker="o", capsize=3,
+            )  # fmt: skip
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlabel(title)
+
+    return _save(lines, path)
+
+
+def bars(names: list[str], values: dict[str, list[float | None]], path: Path) -> Path | None:
+    """A group of bars per name, one for each kind of value (shares); None without matplotlib."""
+
+    def groups(axes):
+        width = 0.8 / len(values)
+        for index, (kind, shares) in enumerate(values.items()):
+            places = [i + (index - (len(values) - 1) / 2) * width for i in range(len(names))]
+            heights = [100 * (share or 0) for share in shares]
+            drawn = axes.bar(places, heights, width, label=kind, color=_COLOURS[index])
+            axes.bar_label(drawn, fmt="%.1f", fontsize=8)
+        axes.set_xticks(range(len(names)), names, rotation=15, ha="right")
+
+    return _save(groups, path)
+
+
+def _save(content, path):
+    if not available():
+        return None
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    content(axes)
+    axes.set_ylabel("accuracy on held-out images, %")
+    axes.legend(frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path)
+    return path

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mae_jax.data.resample import resample
+
+
+def photograph():
+    from sklearn.datasets import load_sample_image
+
+    return load_sample_image("flower.jpg")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    box=st.tuples(
+        st.integers(0, 300), st.integers(0, 200), st.integers(1, 330), st.integers(1, 220)
+    ),
+    size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+)
+def test_whole_boxes_are_resized_as_pillow_does(box, size):
+    picture = photograph()
+    left, top, w, h = box
+    cut = Image.fromarray(picture[top : top + h, left : left + w])
+    expected = np.asarray(cut.resize(size[::-1], Image.Resampling.BICUBIC))
+    made = resample(picture, box, size)
+    assert made.shape == (*size, 3) and made.dtype == np.uint8
+    # Both round and clip after each of two passes, which they take in another order.
+    difference = np.abs(made.astype(int) - expected)
+    assert difference.mean() < 0.5 and difference.max() <= 16
+
+
+def test_a_part_of_its_own_size_is_itself():
+    picture = photograph()
+    np.testing.assert_array_equal(resample(picture, (5, 7, 32, 16), (16, 32)), picture[7:23, 5:37])
+
+
+def test_shrinking_is_antialiased():
+    stripes = np.zeros((64, 64, 1), np.uint8)
+    stripes[:, ::2] = 255
+    small = resample(stripes, (0, 0, 64, 64), (8, 8))
+    assert abs(int(small.mean()) - 127) < 3 and small.std() < 10
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_every_channel_is_treated_alike(channels, dtype):
+    one = photograph()[..., :1].astype(dtype)
+    made = resample(np.repeat(one, channels, axis=-1), (10.5, 3.25, 100, 80), (32, 24))
+    assert made.shape == (32, 24, channels) and made.dtype == dtype
+    expected = np.repeat(resample(one, (10.5, 3.25, 100, 80), (32, 24)), channels, axis=-1)
+    np.testing.assert_allclose(made.astype(float), expected, atol=1)
+
+
+def test_fractions_of_pixels_count():
+    ramp = np.repeat(np.arange(0, 200, dtype=np.float32)[None, :, None], 50, axis=0)
+    # The middle of each of ten columns of ten pixels; the outer ones see the edge.
+    made = resample(ramp, (50.5, 5, 100, 40), (4, 10))
+    np.testing.assert_allclose(made[0, 2:-2, 0], 55 + 10 * np.arange(2, 8), atol=0.01)

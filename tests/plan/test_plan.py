@@ -1,0 +1,100 @@
+"""Plans of small models, compiled for TPUs that are not here."""
+
+import json
+import re
+
+import jax
+import pytest
+
+from mae_jax import cli
+from mae_jax.errors import UsageError
+from mae_jax.models import flops
+from mae_jax.plan import chips, estimate, search, topology
+from mae_jax.train import loop
+
+SMALL = ["--config=configs/digits.py", "--config.data.batch_size=128"]
+SMALL += ["--config.model.depth=1", "--config.model.decoder_depth=1"]
+
+
+def plan(capsys, *arguments):
+    code = cli.main(["mae-jax", "plan", *SMALL, *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_unknown_topologies_are_named(capsys):
+    for wrong in ("v3-32", "h100:2x2", "v3"):
+        code, _, err = plan(capsys, f"--topology={wrong}")
+        assert code == 2 and wrong in err and "v5p:4x4x4" in err
+
+
+def test_without_libtpu_the_extra_is_named(capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    code, _, err = plan(capsys, "--topology=v3:2x2")
+    assert code == 2 and "pip install 'mae_jax[plan]'" in err
+
+
+def test_peaks():
+    assert chips.peak("TPU v5") == 459e12 and chips.peak("NVIDIA H200") == 989e12
+    assert chips.peak("cpu") is None
+    assert topology.chip("v5e:16x16").kind == "TPU v5 lite"
+
+
+def test_changes_are_those_of_the_command_line(digits_config):
+    made = search.changed(digits_config, ("--config.model.remat=True", "--config.parallel.fsdp=8"))
+    assert made.model.remat is True and made.parallel.fsdp == 8
+    assert digits_config.model.remat is False
+
+
+@pytest.mark.slow
+def test_a_plan_says_everything(capsys):
+    pytest.importorskip("libtpu")
+    code, out, _ = plan(capsys, "--topology=v3:2x2,v5e:2x2", "--json")
+    assert code == 0
+    v3, v5e = map(json.loads, out.splitlines())
+    assert (v3["devices"], v3["device_kind"]) == (8, "TPU v3")
+    assert (v5e["devices"], v5e["device_kind"]) == (4, "TPU v5 lite")
+    for found in (v3, v5e):
+        assert found["fits"] and 0 < found["memory_gb"] < found["usable_gb"]
+        assert found["step_seconds"] == pytest.approx(sum(found["parts"].values()))
+        assert all(found["parts"][part] > 0 for part in ("dense", "attention", "optimizer"))
+        assert found["collective_seconds"] > 0 and 0 < found["peak_share"] < 1
+        assert found["hours"] > 0 and found["images_per_second_per_host"] > 0
+        assert found["flops_per_step"] > 0
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_gets_a_suggestion(digits_config, monkeypatch):
+    pytest.importorskip("libtpu")
+    real = chips.TPUS["v3"]
+    whole = estimate.estimate(digits_config, "v3:2x2", 1000)
+    tight = int(whole.memory_gb * 1e9) - 1
+    monkeypatch.setitem(chips.TPUS, "v3", chips.Chip(**(real.__dict__ | {"usable": tight})))
+    found = search.plan(digits_config, "v3:2x2", 1000, lambda text: None)
+    assert not found.fits
+    assert found.suggestion is None or re.match(r"--config\.", found.suggestion)
+
+
+def test_memory_and_operations_agree_with_a_run_on_this_machine(digits_config, tmp_path):
+    """What a plan computes from shapes, against what is there once a run has begun."""
+    task = loop.prepare(digits_config, 1)
+    from mae_jax import parallel
+    from mae_jax.parallel import Layout
+    from mae_jax.train import state
+
+    layout = Layout.of(task.split, jax.devices()[:1])
+    template = state.abstract(task.objective, task.recipe, layout)
+    made = state.create(task.objective, task.recipe, 0, layout)
+    planned = parallel.bytes_per_device(template, layout.state(template))
+    assert planned == sum(x.nbytes for x in jax.tree.leaves(made))
+    d = task.objective.dimensions
+    assert flops.training_flops(d, mask_ratio=digits_config.model.mask_ratio) > 0
+
+
+def test_plan_is_for_pretraining(digits_config):
+    pytest.importorskip("libtpu")
+    digits_config.train.objective = "classify"
+    with pytest.raises(UsageError, match=r"pre-training.*classify"):
+        estimate.estimate(digits_config, "v3:2x2", 1000)
