@@ -13,15 +13,17 @@ def plain(q, k, v):
     return products.mix(jax.nn.softmax(products.scores(q, k)), v)
 
 
-def test_values_and_gradients():
+@pytest.mark.parametrize("scale", [1, 45])
+def test_values_and_gradients(scale):
+    """Also with scores of hundreds, whose exponentials would overflow."""
     rng = np.random.default_rng(0)
-    # Scores of up to hundreds: the softmax must not overflow.
-    q, k, v, ct = (jnp.asarray(3 * rng.standard_normal((4, 2, 7, 5)), jnp.float32) for _ in "qkvc")
-    expected, expected_gradient = jax.vjp(plain, 5 * q, k, v)
-    found, gradient = jax.vjp(sequential.attend, 5 * q, k, v)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    for a, b in zip(gradient(ct), expected_gradient(ct), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    q, k, v, ct = (jnp.asarray(rng.standard_normal((4, 2, 7, 5)), jnp.float32) for _ in "qkvc")
+    expected, expected_gradient = jax.vjp(plain, scale * q, k, v)
+    found, gradient = jax.vjp(sequential.attend, scale * q, k, v)
+    pairs = zip((found, *gradient(ct)), (expected, *expected_gradient(ct)), strict=True)
+    for a, b in pairs:
+        # Of the largest number: gradients are differences of numbers of that size.
+        np.testing.assert_allclose(a, b, atol=1e-6 * scale * float(jnp.abs(b).max()))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
