@@ -40,6 +40,8 @@ _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       draw what the model makes of hidden patches
   mae-jax features SOURCE --images=FOLDER|FILE --out=features.png
       draw patch tokens as colours, and where the class token looks
+  mae-jax bench --config=FILE [--steps=20]
+      time the step, the loader and both together on this machine, and say what limits it
   mae-jax plan --config=configs/in1k/l16.py --topology=v3:8x8[,v5p:4x4x4] [--compare]
       whether pre-training fits TPUs that are not there, how long it takes and what limits it
 {data_verbs.HELP}
@@ -196,6 +198,13 @@ def plan(args: flags.FlagValues) -> list[dict]:
     return [dataclasses.asdict(estimate) for estimate in found]
 
 
+def bench(args: flags.FlagValues) -> dict:
+    """Times training on this machine."""
+    from mae_jax import bench as bencher
+
+    return bencher.bench(args.config, steps=args.steps)
+
+
 VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "pretrain": pretrain,
     "finetune": finetune,
@@ -207,6 +216,7 @@ VERBS: dict[str, Callable[[flags.FlagValues], dict]] = {
     "features": features,
     "plan": plan,
     "data": data_verbs.run,
+    "bench": bench,
 }
 # What each verb cannot do without; `source` is not a flag but stands by itself.
 _NEEDED = {
@@ -220,6 +230,7 @@ _NEEDED = {
     "features": ("source", "images", "out"),
     "plan": ("config", "topology"),
     "data": ("action",),
+    "bench": ("config",),
 }
 _POSITIONAL = {"source": "SOURCE", "action": f"ACTION ({', '.join(data_verbs.ACTIONS)})"}
 
@@ -359,6 +370,8 @@ def _define(verb: str, args: flags.FlagValues) -> None:
         flags.DEFINE_list("topology", None, "TPU topologies", flag_values=args)
         flags.DEFINE_integer("images", None, "images to train on", flag_values=args)
         flags.DEFINE_bool("compare", False, "rank sharding and remat", flag_values=args)
+    elif verb == "bench":
+        flags.DEFINE_integer("steps", 20, "how many are timed", flag_values=args)
     elif verb not in _RUNS:
         text("source")
         text("out")
@@ -429,7 +442,7 @@ def _readable(result: dict) -> str:
         from mae_jax.plan.estimate import Estimate
 
         return report.readable([Estimate(**estimate) for estimate in result])
-    lines = []
+    lines, width = [], max([12, *map(len, result)])
     for name, value in result.items():
         if name == "accuracy":
             from mae_jax import finetune as tuner
@@ -444,7 +457,7 @@ def _readable(result: dict) -> str:
         elif isinstance(value, dict):
             lines += [f"{key.replace('_', ' '):12s} {number:.4f}" for key, number in value.items()]
         elif value is not None:
-            lines.append(f"{name:12s} {value}")
+            lines.append(f"{name:{width}s} {value}")
     return "\n".join(lines)
 
 

@@ -114,9 +114,9 @@ SCHEMA: dict[str, Any] = {
         ),
         "attention": Key(
             "auto",
-            "how heads are multiplied: each by itself, or in groups as wide as a TPU's registers; "
-            "auto is grouped on TPUs",
-            **_one_of("auto", "plain", "grouped"),
+            "how heads are multiplied: plain; grouped, as wide as a TPU's registers; sequential, "
+            "image by image, within a CPU's caches; auto: what suits the device",
+            **_one_of("auto", "plain", "grouped", "sequential"),
         ),
         "remat": Key(
             False,

@@ -15,7 +15,7 @@ LAYERS = [
     {"evaluate", "visualize"},
     {"train"},
     {"weights", "plan"},
-    {"finetune", "probe", "evaluation", "data_verbs", "embed", "source_flags", "pictures"},
+    {"finetune", "probe", "evaluation", "data_verbs", "embed", "source_flags", "pictures", "bench"},
     {"cli"},
 ]
 

@@ -61,7 +61,7 @@ class Encoder(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        grouped: bool = False,
+        attention: str = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -78,7 +78,7 @@ class Encoder(nnx.Module):
         kind = nnx.Param if trainable_positions else FixedTable
         self.pos_embed = kind(position_table(d, d.width, class_token))
         self.blocks = transformer.blocks(
-            d.width, d.heads, d.depth, grouped=grouped, dtype=dtype, rngs=rngs
+            d.width, d.heads, d.depth, attention=attention, dtype=dtype, rngs=rngs
         )
         self.norm = nnx.data(transformer.layer_norm(d.width, dtype, rngs) if final_norm else None)
 

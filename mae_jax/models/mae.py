@@ -41,7 +41,7 @@ class Decoder(nnx.Module):
         mask_token: bool,
         dtype: Dtype,
         scan: bool,
-        grouped: bool,
+        attention: str,
         remat: bool,
         rngs: nnx.Rngs,
     ):
@@ -56,7 +56,7 @@ class Decoder(nnx.Module):
         )
         self.pos_embed = FixedTable(position_table(d, width, class_token))
         self.blocks = transformer.blocks(
-            width, d.decoder_heads, d.decoder_depth, grouped=grouped, **common
+            width, d.decoder_heads, d.decoder_depth, attention=attention, **common
         )
         self.norm = transformer.layer_norm(width, dtype, rngs)
         self.pred = transformer.Linear(width, values, **common)
@@ -116,7 +116,7 @@ class MaskedAutoencoder(nnx.Module):
         (paper, table 1c) instead of being left out.
       dtype: of the computation; parameters are float32.
       scan: run the blocks as one scanned block, which compiles faster.
-      grouped: multiply heads in groups as wide as a TPU's registers (`grouped_heads`).
+      attention: how heads are multiplied, see `transformer.Attention`.
       remat: compute blocks again for the gradient instead of storing what is inside.
 
     Raises:
@@ -143,7 +143,7 @@ class MaskedAutoencoder(nnx.Module):
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        grouped: bool = False,
+        attention: str = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -171,7 +171,7 @@ class MaskedAutoencoder(nnx.Module):
             class_token=class_token,
             dtype=jnp.dtype(dtype),
             scan=scan,
-            grouped=grouped,
+            attention=attention,
             remat=remat,
             rngs=rngs,
         )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import grouped_heads, products
+from mae_jax.models import grouped_heads, products, sequential
 
 Project = Callable[[jax.Array, jax.Array], jax.Array]
 xavier = nnx.initializers.xavier_uniform()
@@ -71,26 +71,30 @@ class Attention(nnx.Module):
     """Multi-head self-attention.
 
     Args:
-      grouped: multiply heads in groups as wide as a TPU's registers; the same in exact numbers.
+      attention: how heads are multiplied, the same in exact numbers: "plain"; "grouped", as wide as
+        a TPU's registers; "sequential", sample by sample, within a CPU's caches.
     """
 
     def __init__(
-        self, width: int, heads: int, *, grouped: bool = False, dtype: Dtype, rngs: nnx.Rngs
+        self, width: int, heads: int, *, attention: str = "plain", dtype: Dtype, rngs: nnx.Rngs
     ):
-        self.heads, self.grouped = heads, grouped
+        self.heads, self.attention = heads, attention
         self.qkv = Projections(width, dtype=dtype, rngs=rngs)
         self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         width = x_BND.shape[-1]
-        if self.grouped and grouped_heads.fits(width, self.heads):
+        if self.attention == "grouped" and grouped_heads.fits(width, self.heads):
             q, k, v = self.qkv(x_BND, self._scale(width), grouped_heads.split)
             mixed = grouped_heads.attend(q, k, v, width // self.heads)
             return self.proj(mixed, grouped_heads.join)
         q, k, v = (self._split(x) for x in self.qkv(x_BND, self._scale(width)))
-        weights = _weigh(q, k).astype(x_BND.dtype)
-        with jax.named_scope("attention"):
-            mixed = products.mix(weights, v)
+        if self.attention == "sequential" and sequential.pays(*q.shape[:3]):
+            mixed = sequential.attend(q, k, v)
+        else:
+            weights = _weigh(q, k).astype(x_BND.dtype)
+            with jax.named_scope("attention"):
+                mixed = products.mix(weights, v)
         return self.proj(jnp.moveaxis(mixed, 1, 2).reshape(x_BND.shape))
 
     def weights(self, x_BND: jax.Array) -> jax.Array:
@@ -149,10 +153,10 @@ class Block(nnx.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, *, grouped: bool = False, dtype: Dtype, rngs: nnx.Rngs
+        self, width: int, heads: int, *, attention: str = "plain", dtype: Dtype, rngs: nnx.Rngs
     ):
         self.norm1 = layer_norm(width, dtype, rngs)
-        self.attn = Attention(width, heads, grouped=grouped, dtype=dtype, rngs=rngs)
+        self.attn = Attention(width, heads, attention=attention, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(width, dtype, rngs)
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 

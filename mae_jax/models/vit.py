@@ -48,7 +48,7 @@ class VisionTransformer(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        grouped: bool = False,
+        attention: str = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -75,7 +75,7 @@ class VisionTransformer(nnx.Module):
             frozen=frozen,
             dtype=jnp.dtype(dtype),
             scan=scan,
-            grouped=grouped,
+            attention=attention,
             remat=remat,
             rngs=rngs,
         )

@@ -32,6 +32,12 @@ def compute_dtype(name: str) -> jnp.dtype:
     return jnp.dtype(name)
 
 
+def _best_attention() -> str:
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+        return "sequential"  # a batch over several devices cannot be gone through one by one
+    return "grouped" if jax.default_backend() == "tpu" else "plain"
+
+
 def _model_arguments(config) -> dict[str, Any]:
     model = config.model
     return dimension_arguments(config) | dict(
@@ -40,8 +46,7 @@ def _model_arguments(config) -> dict[str, Any]:
         dtype=compute_dtype(model.dtype),
         scan=jax.default_backend() == "cpu" if model.scan is None else model.scan,
         remat=model.remat,
-        grouped=model.attention == "grouped"
-        or (model.attention == "auto" and jax.default_backend() == "tpu"),
+        attention=_best_attention() if model.attention == "auto" else model.attention,
     )
 
 

@@ -10,7 +10,9 @@ from mae_jax.models import grouped_heads, transformer
 @pytest.mark.parametrize(("width", "heads"), [(128, 1), (128, 2), (256, 8)])
 def test_groups_are_attention(width, heads):
     plain = transformer.Attention(width, heads, dtype=jnp.float32, rngs=nnx.Rngs(0))
-    grouped = transformer.Attention(width, heads, grouped=True, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    grouped = transformer.Attention(
+        width, heads, attention="grouped", dtype=jnp.float32, rngs=nnx.Rngs(0)
+    )
     assert grouped_heads.fits(width, heads)
     x = jax.random.normal(jax.random.key(1), (3, 7, width)) * 3
     weight = jax.random.normal(jax.random.key(2), x.shape)
@@ -29,7 +31,9 @@ def test_groups_are_attention(width, heads):
 
 
 def test_large_scores_do_not_overflow():
-    attention = transformer.Attention(128, 2, grouped=True, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    attention = transformer.Attention(
+        128, 2, attention="grouped", dtype=jnp.float32, rngs=nnx.Rngs(0)
+    )
     x = jax.random.normal(jax.random.key(1), (1, 5, 128)) * 1e3
     assert bool(jnp.isfinite(attention(x)).all())
 
@@ -39,6 +43,6 @@ def test_heads_that_fill_no_register_go_alone(width, heads):
     assert not grouped_heads.fits(width, heads)
     if width < 200:
         attention = transformer.Attention(
-            width, heads, grouped=True, dtype=jnp.float32, rngs=nnx.Rngs(0)
+            width, heads, attention="grouped", dtype=jnp.float32, rngs=nnx.Rngs(0)
         )
         assert attention(jnp.ones((1, 3, width))).shape == (1, 3, width)

@@ -1,0 +1,271 @@
+"""Training steps a second: ours beside Hugging Face's, masked beside full, one size beside another.
+
+  python benchmarks/step_vs_pytorch.py --size=base --batch=16 --precision=float32 --device=cpu
+  python benchmarks/step_vs_pytorch.py --size=large --batch=256 --precision=bfloat16 --device=gpu
+  python benchmarks/step_vs_pytorch.py --mode=masked_vs_full --batch=8
+  python benchmarks/step_vs_pytorch.py --mode=sizes --size=tiny,small,base --batch=8
+
+Both sides live in one process and take turns, the first one changing from round to round, so that
+whatever else the machine does hits both. A round's ratio is that of the two blocks of steps that
+lie side by side; the spread is over rounds. Both train on the same random images, with AdamW, all
+cores and norm-pix targets. PyTorch gets its images standardised already, in float32, its fused
+AdamW, and on a GPU torch.compile and autocast; ours is the step of `mae-jax pretrain`, which also
+standardises. First steps (compilation) are not counted.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+LEARNING_RATE, WEIGHT_DECAY, BETAS = 1.5e-4, 0.05, (0.9, 0.95)
+
+
+class Side(NamedTuple):
+    """One of the two that are compared.
+
+    Attributes:
+      name: for the table.
+      run: makes so many steps, waits for the last one and returns its loss.
+      flops: operations of a step, by arithmetic; None if unknown.
+    """
+
+    name: str
+    run: Callable[[int], float]
+    flops: float | None
+
+
+def main() -> None:
+    options = _parse()
+    import jax
+
+    device = jax.devices()[0]
+    print(f"{device.device_kind}, {_cores()} cores, jax {jax.__version__}", file=sys.stderr)
+    results = []
+    for size in options.size.split(","):
+        results.append(_compare(size, options))
+    print(_table(results))
+    if options.json:
+        print(json.dumps(results))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mode", choices=["pytorch", "masked_vs_full", "sizes"], default="pytorch")
+    parser.add_argument("--size", help="base; or several, with commas")
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of blocks")
+    parser.add_argument("--steps", type=int, default=2, help="steps of a block")
+    parser.add_argument("--json", action="store_true", help="print JSON too")
+    options = parser.parse_args()
+    several = "tiny,small,base" if options.device == "cpu" else "base,large,huge"
+    options.size = options.size or (several if options.mode == "sizes" else "base")
+    # Before jax is imported. Two libraries share a GPU: neither may take all of its memory.
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[options.device]
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    return options
+
+
+def _compare(size: str, options: argparse.Namespace) -> dict:
+    import numpy as np
+
+    shape = (options.batch, options.image_size, options.image_size, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    ours = _ours("ours", size, images, options)
+    if options.mode == "masked_vs_full":
+        other = _ours("ours, all patches encoded", size, images, options, full=True)
+    else:
+        other = _pytorch(size, images, options)
+    for side in (ours, other):
+        started = time.perf_counter()
+        loss = side.run(1)
+        print(
+            f"{size}: {side.name}: first step {time.perf_counter() - started:.0f} s, "
+            f"loss {loss:.3f}",
+            file=sys.stderr,
+        )
+        side.run(1)
+    walls, cpus = {ours: [], other: []}, {ours: [], other: []}
+    for i in range(options.rounds):
+        for side in (ours, other) if i % 2 == 0 else (other, ours):
+            wall, cpu = time.perf_counter(), time.process_time()
+            side.run(options.steps)
+            walls[side].append((time.perf_counter() - wall) / options.steps)
+            cpus[side].append((time.process_time() - cpu) / options.steps)
+        print(
+            f"{size}: round {i + 1} of {options.rounds}: "
+            + ", ".join(f"{side.name} {walls[side][-1]:.3f} s" for side in walls),
+            file=sys.stderr,
+        )
+    result = {"size": size, "batch": options.batch, "precision": options.precision, "sides": []}
+    for side in walls:
+        seconds = statistics.median(walls[side])
+        result["sides"].append(
+            {
+                "name": side.name,
+                "step_seconds": seconds,
+                "images_per_second": options.batch / seconds,
+                "cpu_seconds": statistics.median(cpus[side]),
+                "tflops_per_second": side.flops / seconds / 1e12 if side.flops else None,
+            }
+        )
+    for name, times in (("ratio", walls), ("cpu_ratio", cpus)):
+        ratios = [b / a for a, b in zip(times[ours], times[other], strict=True)]
+        result[name] = [min(ratios), statistics.median(ratios), max(ratios)]
+    return result
+
+
+def _ours(name: str, size: str, images, options: argparse.Namespace, full: bool = False) -> Side:
+    import jax
+    import numpy as np
+
+    from mae_jax.config import default_config
+    from mae_jax.models import flops
+    from mae_jax.parallel import Layout, Split
+    from mae_jax.train import state
+    from mae_jax.train.objectives import Reconstruct
+    from mae_jax.train.optimizer import Recipe
+    from mae_jax.train.step import train_step
+
+    config = default_config()
+    config.model.size, config.model.dtype = size, options.precision
+    config.model.image_size = (options.image_size,)
+    config.model.mask_tokens_in_encoder = full
+    config.data.batch_size = options.batch
+    config.train.base_lr = LEARNING_RATE * 256 / options.batch
+    config.train.weight_decay = WEIGHT_DECAY
+    config.train.beta1, config.train.beta2 = BETAS
+    objective = Reconstruct.from_config(config)
+    recipe = Recipe.from_config(
+        config, steps=10**6, steps_per_epoch=1, undecayed=(), depth=objective.dimensions.depth
+    )
+    layout = Layout.of(Split(1, 1, 1, False), jax.devices()[:1])
+    batch = layout.put_batch(
+        {"image": images, "label": np.zeros(len(images), np.int32)}, len(images)
+    )
+    current = [state.create(objective, recipe, 0, layout)]
+
+    def run(steps):
+        for _ in range(steps):
+            current[0], numbers = train_step(
+                current[0],
+                batch,
+                np.uint32(0),
+                objective=objective,
+                recipe=recipe,
+                layout=layout,
+            )
+        # The whole state: a loss is there before the update is.
+        return float(jax.block_until_ready((current[0], numbers))[1]["loss"])
+
+    operations = flops.training_flops(
+        objective.dimensions, config.model.mask_ratio, mask_tokens_in_encoder=full
+    )
+    return Side(name, run, operations * options.batch)
+
+
+def _pytorch(size: str, images, options: argparse.Namespace) -> Side:
+    # Not needed, and does not import where it was built for another torch.
+    sys.modules.setdefault("torchvision", None)
+    try:
+        import torch
+        from transformers import ViTMAEConfig, ViTMAEForPreTraining
+    except ImportError as error:
+        raise SystemExit(f"this mode needs torch and transformers: {error}") from None
+
+    from mae_jax.data.channels import IMAGENET_MEAN, IMAGENET_STD
+    from mae_jax.models import flops, sizes
+
+    torch.set_num_threads(_cores())
+    torch.manual_seed(0)
+    d = sizes.resolve(size, image_size=options.image_size)
+    model = ViTMAEForPreTraining(
+        ViTMAEConfig(
+            image_size=d.image_size[0],
+            patch_size=d.patch_size[0],
+            hidden_size=d.width,
+            num_hidden_layers=d.depth,
+            num_attention_heads=d.heads,
+            intermediate_size=4 * d.width,
+            decoder_hidden_size=d.decoder_width,
+            decoder_num_hidden_layers=d.decoder_depth,
+            decoder_num_attention_heads=d.decoder_heads,
+            decoder_intermediate_size=4 * d.decoder_width,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            mask_ratio=0.75,
+            norm_pix_loss=True,
+        )
+    )
+    device = torch.device("cuda" if options.device == "gpu" else "cpu")
+    model = model.to(device).train()
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed}, {"params": rest, "weight_decay": 0.0}],
+        lr=LEARNING_RATE,
+        betas=BETAS,
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
+    )
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    pixels = ((pixels - mean) / std).contiguous().to(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
+    forward = torch.compile(model) if options.device == "gpu" else model
+
+    def run(steps):
+        for _ in range(steps):
+            with autocast:
+                loss = forward(pixel_values=pixels).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return float(loss.detach())
+
+    operations = flops.training_flops(d, 0.75) * options.batch
+    return Side(f"transformers on torch {torch.__version__}", run, operations)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _table(results: list[dict]) -> str:
+    lines = [("size", "batch", "", "s a step", "images/s", "TFLOP/s", "CPU s a step")]
+    for result in results:
+        for side in result["sides"]:
+            lines.append(
+                (
+                    result["size"],
+                    str(result["batch"]),
+                    side["name"],
+                    f"{side['step_seconds']:.3f}",
+                    f"{side['images_per_second']:.2f}",
+                    f"{side['tflops_per_second']:.3f}",
+                    f"{side['cpu_seconds']:.3f}",
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    for result in results:
+        first, second = (side["name"] for side in result["sides"])
+        text.append(
+            f"{result['size']}: images/s of {first} over {second}: "
+            + "median {1:.2f}, from {0:.2f} to {2:.2f} over rounds".format(*result["ratio"])
+            + "; by CPU time {1:.2f}, from {0:.2f} to {2:.2f}".format(*result["cpu_ratio"])
+        )
+    return "\n".join(text)
+
+
+if __name__ == "__main__":
+    main()
