@@ -133,7 +133,7 @@ def test_init_from_any_kind(tmp_path, digits_config, format):
     config = digits_config
     config.init_from, config.train.steps, config.train.base_lr = str(tmp_path / "source"), 1, 1e-12
     found = start.architecture(config)["model"]
-    assert (found["width"], found["heads"], found["image_size"]) == (16, 2, [8, 8])
+    assert (found["width"], found["heads"], found["patch_size"]) == (16, 2, [2, 2])
     loop.run(config, tmp_path / "run", quiet=True, read_weights=start.read_encoder)
     weights_of_run = mae_jax.load_encoder(tmp_path / "run").weights
     written = card.text(weights_of_run, "npz", {})
