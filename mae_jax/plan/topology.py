@@ -45,6 +45,7 @@ def devices(name: str) -> list[Any]:
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")  # a TPU that is there is not wanted
+    jax.config.update("jax_enable_compilation_cache", False)  # which needs one that is
     try:
         import libtpu  # noqa: F401
     except ImportError:
