@@ -3,7 +3,8 @@ r"""Fine-tune on ten labels of each digit, from what configs/digits.py pre-train
     mae-jax finetune --config=configs/digits_finetune.py --config.init_from=runs/digits \
         --workdir=runs/digits-finetune --draws=5 --baselines
 
-What to expect, for other label counts too: docs/evaluate.md.
+Expect 93.0 ± 0.7 % on held-out digits, and 57.8 ± 8.1 % from scratch (our run, five draws). With four
+times the updates, and for other label counts: docs/evaluate.md.
 """
 
 from mae_jax.config import default_config
@@ -23,7 +24,7 @@ def get_config():
     data.mean, data.std = (0.305,), (0.376,)
 
     # As many updates for any number of labels; ten of each are one batch.
-    train.objective, train.steps, train.warmup_steps = "classify", 400, 40
+    train.objective, train.steps, train.warmup_steps = "classify", 100, 10
     train.base_lr, train.beta2, train.layer_decay = 1.5e-2, 0.999, 0.75
     train.label_smoothing, train.mixup = 0.1, 0.8
     # Many short runs: one checkpoint and one evaluation each, at the end.
