@@ -1,5 +1,6 @@
 """Eight simulated devices, strict shapes, and small real data for every test."""
 
+import gc
 import os
 import tempfile
 
@@ -20,6 +21,14 @@ import pytest
 from PIL import Image
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_end_with_their_module():
+    """Compiled programs map memory: those of all tests are more maps than a process may have."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

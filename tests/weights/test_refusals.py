@@ -50,7 +50,11 @@ def test_missing_and_unexpected_keys_are_listed(tmp_path):
     pth.write(tmp_path / "x.pth", tensors, "")
     with pytest.raises(UsageError) as error:
         mae_jax.load(tmp_path / "x.pth", **SAID)
-    for name in ("blocks.1.norm1.bias", "decoder_norm.weight", "unexpected are blocks.1.attn.extra"):
+    for name in (
+        "blocks.1.norm1.bias",
+        "decoder_norm.weight",
+        "unexpected are blocks.1.attn.extra",
+    ):
         assert name in str(error.value)
     with pytest.raises(UsageError, match="is not there|holds an encoder alone"):
         pth.write(tmp_path / "e.pth", random_weights().encoder().tensors, "")
