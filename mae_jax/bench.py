@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mae_jax import config as config_lib
-from mae_jax import parallel
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.models import flops
@@ -48,7 +47,7 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
         raise UsageError(f"--steps={steps} must be at least 3, for a median and a spread")
     if config.init_from is not None and config.train.objective != "reconstruct":
         config_lib.adopt_architecture(config, start.architecture(config))
-    task = loop.prepare(config, jax.device_count(), parallel.device_memory())
+    task = loop.prepare(config, jax.device_count())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
     metrics.say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")
     result: dict[str, Any] = {"device": _device(), "batch_size": batch_size}

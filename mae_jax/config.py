@@ -280,8 +280,8 @@ SCHEMA: dict[str, Any] = {
     "parallel": {
         "fsdp": Key(
             None,
-            "devices that parameters and optimizer are split over; unset: 1, or as few as the "
-            "state needs to fit",
+            "devices that parameters and optimizer are split over; unset: 1 where the optimizer "
+            "takes less than 256 MiB, else up to 64, of several hosts not all",
             kind=int,
             **_at_least(1, part_of_run=False),
         ),
@@ -289,10 +289,9 @@ SCHEMA: dict[str, Any] = {
             1, "devices that each block is split over, by heads", **_at_least(1, part_of_run=False)
         ),
         "zero": Key(
-            None,
-            "split the optimizer's state over all devices along the batch (ZeRO-1); unset: where "
-            "it takes 256 MiB or more",
-            kind=bool,
+            False,
+            "split the optimizer's state over all devices along the batch, and leave the "
+            "parameters whole unless parallel.fsdp says otherwise (ZeRO-1)",
             part_of_run=False,
         ),
     },

@@ -30,25 +30,30 @@ from mae_jax.errors import UsageError
 AXES = ("data", "fsdp", "tensor")
 _BATCH = ("data", "fsdp")
 
+_BOTH = ("tensor", "fsdp")
 # The first pattern found in a parameter's path decides; one entry per dimension. A block's first
-# matrices are split by columns and its second by rows, so that heads and hidden units stay on
-# their device and one sum over devices ends each half. `fsdp` goes on the first dimension
-# of a matrix that is left.
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"blocks/\d+/attn/qkv/kernel$", (None, "fsdp", "tensor")),
+# matrices are split over `tensor` by columns and its second by rows, so that heads and hidden units
+# stay on their device and one sum over devices ends each half. `fsdp` goes where the TPU's compiler
+# can join the parts without turning them: products there read the projections of attention and fc2
+# with their columns outermost in memory, proj and fc1 with their rows.
+RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
+    (r"blocks/\d+/attn/qkv/kernel$", (None, None, _BOTH)),
     (r"blocks/\d+/attn/qkv/bias$", (None, "tensor")),
+    (r"blocks/\d+/attn/proj/kernel$", (_BOTH,)),
     (r"blocks/\d+/mlp/fc1/kernel$", ("fsdp", "tensor")),
     (r"blocks/\d+/mlp/fc1/bias$", ("tensor",)),
-    (r"blocks/\d+/(attn/proj|mlp/fc2)/kernel$", ("tensor", "fsdp")),
+    (r"blocks/\d+/mlp/fc2/kernel$", ("tensor", "fsdp")),
     (r"patch_embed/kernel$", (None, None, None, "fsdp")),
     (r"(embed|pred|head)/kernel$", ("fsdp",)),
     (r"", ()),  # biases, norms, tokens, tables, counters: small, so whole everywhere
 )
 
 # From here on the time saved on Adam's moments is worth the smaller messages.
-_ZERO_FROM = 256 * 2**20
-# What parameters, gradient and optimizer may take of a device; the rest is for activations.
-_STATE_SHARE = 0.5
+_SPLIT_FROM = 256 * 2**20
+# As many parts of a kernel as the widths of all standard sizes divide into.
+_MOST_PARTS = 64
+# Devices that one machine may have.
+_HOST = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +75,19 @@ class Split:
         return mesh + (", optimizer split over data too" if self.zero else "")
 
 
-def choose(
-    section,
-    devices: int,
-    state_bytes: Callable[[], tuple[int, int]],
-    memory: int | None = None,
-) -> Split:
+def choose(section, devices: int, optimizer_bytes: Callable[[], int]) -> Split:
     """What the config section `parallel` says, and a default for what it leaves open.
 
+    Small states are whole on every device. Others are split over most devices and gathered once a
+    step, in the precision of the products: half the traffic of ZeRO-1, and no device converts,
+    holds or updates all of it. Not over all devices of several hosts, because then TPUs
+    gather by adding up arrays of zeros.
+
     Args:
-      section: `fsdp`, `tensor` and `zero`; None leaves `fsdp` or `zero` open.
+      section: `fsdp`, `tensor` and `zero`; None leaves `fsdp` open.
       devices: how many, over all hosts.
-      state_bytes: gives the bytes of all parameters and of the optimizer's state; asked only if
-        the answer depends on them.
-      memory: bytes of one device; None if unknown, then the state is taken to fit.
+      optimizer_bytes: gives the bytes of the optimizer's state; asked only if the answer depends
+        on it.
 
     Raises:
       UsageError: the numbers do not divide the devices.
@@ -99,23 +103,18 @@ def choose(
             f"it must be one of {', '.join(map(str, _divisors(devices)))}"
         )
     rest = devices // tensor
-    if rest == 1:
-        return Split(1, 1, tensor, False)
-    if fsdp is not None and zero is not None:
-        return Split(rest // fsdp, fsdp, tensor, zero)
-    params, optimizer = (size / tensor for size in state_bytes())
-    if zero is None:
-        zero = optimizer * tensor >= _ZERO_FROM
     if fsdp is None:
-        fsdp = rest
-        for candidate in _divisors(rest):
-            # Parameters, and a gradient of the same size until it is reduced.
-            needed = 2 * params / candidate + optimizer / (rest if zero else candidate)
-            if memory is None or needed <= _STATE_SHARE * memory:
-                fsdp = candidate
-                break
+        # Who chooses ZeRO-1 wants the parameters whole.
+        split = rest > 1 and not zero and optimizer_bytes() >= _SPLIT_FROM
+        fsdp = usual_parts(rest) if split else 1
     data = rest // fsdp
     return Split(data, fsdp, tensor, zero and data > 1)
+
+
+def usual_parts(devices: int) -> int:
+    """Devices that a state is split over by default, of those that the batch is spread over."""
+    fitting = [n for n in _divisors(devices) if n <= _MOST_PARTS]
+    return max(n for n in fitting if n < devices or n <= _HOST)
 
 
 def check_heads(tensor: int, heads: dict[str, int]) -> None:
@@ -130,12 +129,6 @@ def check_heads(tensor: int, heads: dict[str, int]) -> None:
 
 def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
-
-
-def device_memory() -> int | None:
-    """Bytes of memory of a device of this process, or None where it does not say."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit")
 
 
 def make_mesh(split: Split, devices: Sequence[Any] | None = None) -> Mesh:
@@ -195,19 +188,30 @@ class Layout:
             lambda path, x: self._sharding(_name(path), x.shape, True), params
         )
 
+    def whole(self, params):
+        """Shardings of a tree like the parameters that every part of the batch is computed with."""
+
+        def keep_tensor(sharding):
+            split = (axes is not None and "tensor" in _as_tuple(axes) for axes in sharding.spec)
+            dims = ["tensor" if over_tensor else None for over_tensor in split]
+            return NamedSharding(self.mesh, _shortest(dims))
+
+        return jax.tree.map(keep_tensor, self.state(params))
+
     def _sharding(self, name: str, shape: tuple[int, ...], optimizer: bool) -> NamedSharding:
         axes = next(axes for pattern, axes in RULES if re.search(pattern, name))
         dims = [self._fitting(*pair, optimizer) for pair in zip(axes, shape, strict=False)]
-        while dims and dims[-1] is None:
-            dims.pop()
-        return NamedSharding(self.mesh, PartitionSpec(*dims))
+        return NamedSharding(self.mesh, _shortest(dims))
 
-    def _fitting(self, axis: str | None, size: int, optimizer: bool):
-        """The mesh axes that a dimension is split over, the largest choice that divides it."""
-        if axis is None:
+    def _fitting(self, axes: str | tuple[str, ...] | None, size: int, optimizer: bool):
+        """The mesh axes that a dimension is split over, the first choice that divides it."""
+        if axes is None:
             return None
-        both = optimizer and self.zero and axis == "fsdp"
-        for choice in ([("data", "fsdp")] if both else []) + [(axis,)]:
+        axes = _as_tuple(axes)
+        choices = [axes, axes[:1]]
+        if optimizer and self.zero and "fsdp" in axes:
+            choices.insert(0, (*axes[:-1], "data", "fsdp"))
+        for choice in choices:
             used = tuple(name for name in choice if self.mesh.shape[name] > 1)
             if used and size % math.prod(self.mesh.shape[name] for name in used) == 0:
                 return used if len(used) > 1 else used[0]
@@ -231,6 +235,13 @@ class Layout:
             )
             for name, values in batch.items()
         }
+
+
+def _shortest(dims: list) -> PartitionSpec:
+    """A spec without what says nothing at its end."""
+    while dims and dims[-1] is None:
+        dims.pop()
+    return PartitionSpec(*dims)
 
 
 def _name(path) -> str:

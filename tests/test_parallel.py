@@ -132,8 +132,8 @@ def test_rules_split_blocks_by_heads_and_hidden_units(config):
     layout = Layout.of(Split(data=2, fsdp=2, tensor=2, zero=True))
     shardings = layout.state(shapes)
     block = shardings.params["encoder"]["blocks"][0]
-    assert block["attn"]["qkv"]["kernel"].spec == P(None, "fsdp", "tensor")
-    assert block["attn"]["proj"]["kernel"].spec == P("tensor", "fsdp")
+    assert block["attn"]["qkv"]["kernel"].spec == P(None, None, ("tensor", "fsdp"))
+    assert block["attn"]["proj"]["kernel"].spec == P(("tensor", "fsdp"))
     assert block["mlp"]["fc1"]["bias"].spec == P("tensor")
     assert block["norm1"]["scale"].spec == P()
     moments = shardings.opt_state[0].mu["encoder"]["blocks"][0]
@@ -150,11 +150,11 @@ def test_a_dimension_that_does_not_divide_is_whole(config):
     shapes = state.shapes(task.objective, task.recipe)
     shardings = Layout.of(Split(fsdp=8)).state(shapes)
     block = shardings.params["encoder"]["blocks"][0]
-    assert block["attn"]["qkv"]["kernel"].spec == P()  # 12 rows on 8 devices
+    assert block["attn"]["qkv"]["kernel"].spec == P()  # 12 columns on 8 devices
     assert block["mlp"]["fc2"]["kernel"].spec == P()
     zero = Layout.of(Split(data=2, fsdp=4, zero=True)).state(shapes)
     assert zero.opt_state[0].mu["encoder"]["blocks"][0]["attn"]["qkv"]["kernel"].spec == P(
-        None, "fsdp"
+        None, None, "fsdp"
     )
 
 
@@ -169,22 +169,26 @@ def test_the_table(config):
     assert text.splitlines()[-1].split()[:3] == ["all", "in", "all"]
 
 
-def choose(config, devices, params, memory=None, **section):
+def choose(config, devices, optimizer, **section):
     for name, value in section.items():
         config.parallel[name] = value
-    return parallel.choose(config.parallel, devices, lambda: (params, 2 * params), memory)
+    return parallel.choose(config.parallel, devices, lambda: optimizer)
 
 
 def test_what_is_chosen_by_default(config):
     gb = 2**30
     assert choose(config, 1, 10 * gb) == Split()
-    assert choose(config, 8, 0.05 * gb) == Split(data=8)
-    assert choose(config, 8, 0.5 * gb, 16 * gb) == Split(data=8, zero=True)
-    assert choose(config, 128, 2.6 * gb, 15.5 * gb) == Split(data=128, zero=True)
-    assert choose(config, 128, 10 * gb, 15.5 * gb) == Split(data=32, fsdp=4, zero=True)
-    assert choose(config, 8, 100 * gb, 16 * gb) == Split(fsdp=8)
-    assert choose(config, 8, 0.5 * gb, tensor=2) == Split(data=4, tensor=2, zero=True)
-    assert choose(config, 8, 0.5 * gb, fsdp=2, zero=False) == Split(data=2, fsdp=2, tensor=2)
+    assert choose(config, 8, 0.2 * gb) == Split(data=8)
+    assert choose(config, 8, gb) == Split(fsdp=8)
+    assert choose(config, 16, gb) == Split(data=2, fsdp=8)  # not over all of several hosts
+    assert choose(config, 128, gb) == Split(data=2, fsdp=64)
+    assert choose(config, 2048, gb) == Split(data=32, fsdp=64)
+    assert choose(config, 24, gb) == Split(data=2, fsdp=12)
+    assert choose(config, 8, gb, tensor=2) == Split(fsdp=4, tensor=2)
+    assert choose(config, 8, gb, fsdp=2) == Split(data=2, fsdp=2, tensor=2)
+    assert choose(config, 8, gb, zero=True) == Split(data=2, fsdp=2, tensor=2, zero=True)
+    config.parallel.fsdp = None
+    assert choose(config, 8, gb) == Split(data=4, tensor=2, zero=True)
 
 
 @pytest.mark.parametrize(

@@ -52,18 +52,18 @@ class Projections(nnx.Module):
         self.dtype = dtype
 
     def __call__(
-        self,
-        x_BND: jax.Array,
-        query_scale: float,
-        project: Project = products.project,
+        self, x_BND: jax.Array, query_scale: float, project: Project = products.project
     ) -> list[jax.Array]:
         """Queries, keys and values as `project` gives them; queries times `query_scale`."""
-        x_BND, projected = x_BND.astype(self.dtype), []
-        for kind, scale in enumerate((query_scale, 1.0, 1.0)):
-            # Scaled here, where it costs next to nothing and is not rounded first.
-            kernel_DD, bias_D = self.kernel[kind] * scale, self.bias[kind] * scale
-            x = project(x_BND, kernel_DD.astype(self.dtype))
-            projected.append(x + bias_D.astype(self.dtype).reshape(1, 1, *x.shape[2:]))
+        x_BND = x_BND.astype(self.dtype)
+        # Split, as the gradient of that is one concatenation, where slices would be padded.
+        kernel_3DD, bias_3D = (p[...].astype(self.dtype) for p in (self.kernel, self.bias))
+        kinds = (jax.lax.split(p, (1, 1, 1)) for p in (kernel_3DD, bias_3D))
+        projected = []
+        for kernel_1DD, bias_1D in zip(*kinds, strict=True):
+            x = project(x_BND, kernel_1DD[0])
+            projected.append(x + bias_1D.reshape(1, 1, *x.shape[2:]))
+        projected[0] *= query_scale
         return projected
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 
+from mae_jax import parallel
 from mae_jax.errors import UsageError
 from mae_jax.plan import chips, topology
 from mae_jax.plan.estimate import Estimate, estimate, images_of
@@ -84,15 +85,11 @@ def changed(config, changes: tuple[str, ...]):
 
 
 def _remedies(config, devices: int) -> Iterator[tuple[str, ...]]:
-    if not config.parallel.zero:
-        yield ("--config.parallel.zero=True",)
-    fsdp = config.parallel.fsdp or 1
-    for factor in (8, devices):
-        if factor > fsdp and devices % factor == 0:
-            yield (f"--config.parallel.fsdp={factor}",)
+    given, usual = config.parallel.fsdp, parallel.usual_parts(devices // config.parallel.tensor)
+    if config.parallel.zero or (given is not None and given < usual):
+        yield (f"--config.parallel.fsdp={usual}", "--config.parallel.zero=False")
     if not config.model.remat:
         yield ("--config.model.remat=True",)
-        yield (f"--config.parallel.fsdp={devices}", "--config.model.remat=True")
     for parts in (2, 4, 8):
         yield (f"--config.train.accumulate={parts * config.train.accumulate}",)
     for share in (2, 4, 8):
@@ -103,11 +100,13 @@ def _choices(chip: chips.Chip, devices: int) -> Iterator[tuple[str, ...]]:
     splits = [
         ("--config.parallel.fsdp=1", "--config.parallel.zero=False"),
         ("--config.parallel.fsdp=1", "--config.parallel.zero=True"),
-        (f"--config.parallel.fsdp={devices}", "--config.parallel.zero=False"),
     ]
-    if devices > chip.per_host:
-        host = f"--config.parallel.fsdp={chip.per_host}"
-        splits.insert(2, (host, "--config.parallel.zero=True"))
+    parts = {parallel.usual_parts(devices), chip.per_host, devices}
+    splits += [
+        (f"--config.parallel.fsdp={n}", "--config.parallel.zero=False")
+        for n in sorted(parts)
+        if devices % n == 0
+    ]
     for split in splits:
         for remat in (False, True):
             yield (*split, f"--config.model.remat={remat}")

@@ -44,13 +44,12 @@ class Task:
         return max(1, round(epochs * self.steps_per_epoch))
 
 
-def prepare(config, devices: int, memory: int | None = None) -> Task:
+def prepare(config, devices: int) -> Task:
     """Checks a config and opens its data; creates nothing.
 
     Args:
       config: see `mae_jax.config`.
       devices: how many the run has, over all hosts.
-      memory: bytes of one of them, for what `parallel` leaves open; None if unknown.
 
     Raises:
       UsageError: anything in the config that cannot work.
@@ -74,12 +73,12 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
         undecayed=objective.undecayed,
         depth=objective.dimensions.depth,
     )
-    split = _split(config, objective, recipe, devices, memory)
+    split = _split(config, objective, recipe, devices)
     return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
 
 
-def _split(config, objective, recipe, devices, memory):
-    split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe), memory)
+def _split(config, objective, recipe, devices):
+    split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe)[1])
     config_lib.check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
     d, heads = objective.dimensions, {}
     heads["model.heads"] = d.heads
@@ -130,7 +129,7 @@ def run(
             # A run that was begun has all it needs: what it started from may be gone.
             if config.init_from is not None and not workdir.begun(folder):
                 _check_exists(config.init_from)
-            return prepare(config, jax.device_count(), parallel.device_memory())
+            return prepare(config, jax.device_count())
 
         task = hosts.in_turn(make)
         fingerprint = task.train.fingerprint()

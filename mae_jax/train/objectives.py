@@ -76,9 +76,9 @@ class Objective:
         """A model with fresh parameters."""
         raise NotImplementedError
 
-    def graphdef(self) -> nnx.GraphDef:
-        """The model's structure without its arrays."""
-        return nnx.graphdef(nnx.eval_shape(lambda: self.create(nnx.Rngs(0))))
+    def abstract(self) -> nnx.Module:
+        """The model with shapes in the place of its arrays."""
+        return nnx.eval_shape(lambda: self.create(nnx.Rngs(0)))
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with the random numbers that its samples need, drawn at its full shape."""

@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from mae_jax.parallel import Layout
+from mae_jax.train import working
 from mae_jax.train.objectives import Batch, Objective
 from mae_jax.train.optimizer import Recipe, joined
 from mae_jax.train.state import TrainState
@@ -40,20 +41,22 @@ def train_step(
     Returns:
       The next state, and float32 scalars `loss`, `grad_norm` and `lr`.
     """
-    graphdef = objective.graphdef()
+    model = objective.abstract()
+    graphdef, dtypes = nnx.graphdef(model), working.kernel_dtypes(model)
     # Drawn at the global batch shape, before anything is split: the same on any mesh.
     batch = objective.draw(batch, jax.random.fold_in(jax.random.key(seed), state.step))
 
     trained, frozen = recipe.split(state.params)
+    used, fixed = (working.gathered(tree, dtypes, layout) for tree in (trained, frozen))
 
     def loss_and_gradient(part, tables):
-        def loss(trained):
-            model = nnx.merge(graphdef, joined(trained, frozen), tables)
+        def loss(used):
+            model = nnx.merge(graphdef, joined(used, fixed), tables)
             value = objective.loss(model, part)
             # As the model leaves them: a BatchNorm's statistics move on.
             return value, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
-        (value, tables), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
+        (value, tables), gradient = jax.value_and_grad(loss, has_aux=True)(used)
         return (value, gradient), tables
 
     tables = state.tables
@@ -64,7 +67,8 @@ def train_step(
         parts = jax.tree.map(
             lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
         )
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained))
+        # In float32: sums of many parts outgrow bfloat16.
+        zeros = (jnp.zeros(()), jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), used))
 
         def add(carry, part):
             total, tables = carry
@@ -78,7 +82,7 @@ def train_step(
     part_of = functools.partial(
         jax.lax.with_sharding_constraint, shardings=layout.optimizer(trained)
     )
-    gradient = part_of(gradient)
+    gradient = working.scattered(gradient, trained, layout)
     with jax.named_scope("optimizer"):  # by which `plan` knows it
         updates, opt_state = recipe.build().update(gradient, state.opt_state, part_of(trained))
         trained = part_of(optax.apply_updates(part_of(trained), updates))
@@ -110,6 +114,8 @@ def apply(
 
     Every device, and so every process, gets all of it.
     """
-    model = nnx.merge(objective.graphdef(), state.params, state.tables)
+    model = objective.abstract()
+    params = working.gathered(state.params, working.kernel_dtypes(model), layout)
+    model = nnx.merge(nnx.graphdef(model), params, state.tables)
     made = getattr(objective, method)(model, objective.draw(batch, key))
     return jax.lax.with_sharding_constraint(made, layout.replicated)
