@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mae_jax import config as config_lib
 from mae_jax import parallel
+from mae_jax.architecture import adopt_architecture
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.models import flops
@@ -47,7 +47,7 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     if steps < 3:
         raise UsageError(f"--steps={steps} must be at least 3, for a median and a spread")
     if config.init_from is not None and config.train.objective != "reconstruct":
-        config_lib.adopt_architecture(config, start.architecture(config))
+        adopt_architecture(config, start.architecture(config))
     task = loop.prepare(config, jax.device_count(), parallel.device_memory())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
     metrics.say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from mae_jax import __version__, config, data_verbs, errors, source_flags
+from mae_jax import __version__, config, data_verbs, errors, schema, source_flags
 
 _USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
 
@@ -312,7 +312,7 @@ def _run(argv: list[str]) -> int:
 def _parse(verb: str, argv: list[str]) -> flags.FlagValues:
     from ml_collections import config_flags
 
-    known = {name for name, _ in config.all_keys()}
+    known = {name for name, _ in schema.all_keys()}
     for argument in argv[1:]:
         name = argument.lstrip("-").split("=")[0]
         if name.startswith("config.") and name.removeprefix("config.") not in known:

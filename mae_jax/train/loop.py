@@ -14,6 +14,7 @@ from clu import parameter_overview
 
 from mae_jax import config as config_lib
 from mae_jax import hosts, parallel
+from mae_jax.cross_checks import check_batch
 from mae_jax.data import few, loader, sources
 from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout, Split
@@ -80,7 +81,7 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
 
 def _split(config, objective, recipe, devices, memory):
     split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe), memory)
-    config_lib.check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
+    check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
     d, heads = objective.dimensions, {}
     heads["model.heads"] = d.heads
     if isinstance(objective, Reconstruct):
