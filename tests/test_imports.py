@@ -17,6 +17,7 @@ LAYERS = [
     {"train"},
     {"weights", "plan"},
     {"finetune", "probe", "evaluation", "data_verbs", "embed", "source_flags", "pictures", "bench"},
+    {"command_line", "verbs"},
     {"cli"},
 ]
 
