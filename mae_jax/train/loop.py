@@ -180,7 +180,7 @@ class _Run:
         return (
             self.stopping
             or step == task.steps
-            or any(step % task.every(epochs) == 0 for epochs in intervals)
+            or any(task.is_due(step, epochs) for epochs in intervals)
         )
 
     def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
@@ -203,7 +203,7 @@ class _Run:
         config, task, last = self.task.config, self.task, step == self.task.steps
 
         def due(epochs):
-            return not self.stopping and (last or step % task.every(epochs) == 0)
+            return not self.stopping and (last or task.is_due(step, epochs))
 
         if due(config.log.eval_every_epochs):
             measures = self.watch.measure(self.state) | self.watch.neighbours(self.state)
@@ -223,7 +223,7 @@ class _Run:
             picture = self.watch.panel(self.state, path)
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stopping or step % task.every(config.checkpoint.every_epochs) == 0:
+        if last or self.stopping or task.is_due(step, config.checkpoint.every_epochs):
             if not state.is_finite(self.state):
                 raise Diverged(
                     f"step {step}: a parameter is no longer finite; the checkpoints in "

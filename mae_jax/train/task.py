@@ -27,9 +27,16 @@ class Task:
     steps_per_epoch: float
     split: Split
 
-    def every(self, epochs: float) -> int:
-        """Epochs as whole steps, at least one."""
-        return max(1, round(epochs * self.steps_per_epoch))
+    def is_due(self, step: int, epochs: float) -> bool:
+        """Whether what is done every so many epochs is done after this step.
+
+        It is the step nearest to a multiple of them, so that roundings do not add up: where the
+        last multiple is the end of the run, it falls on the last step.
+        """
+        if epochs * self.steps_per_epoch <= 1:
+            return True
+        count = round(step / (epochs * self.steps_per_epoch))
+        return step == _steps(count * epochs, self.steps_per_epoch)
 
 
 def prepare(config, devices: int, memory: int | None = None) -> Task:
@@ -46,7 +53,7 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
     config_lib.validate(config)
     train, held_out = _open_data(config)
     steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
-    steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
+    steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))
     if config.train.objective == "reconstruct":
         objective: Objective = Reconstruct.from_config(config)
     else:
@@ -64,6 +71,10 @@ def prepare(config, devices: int, memory: int | None = None) -> Task:
     )
     split = _split(config, objective, recipe, devices, memory)
     return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
+
+
+def _steps(epochs: float, steps_per_epoch: float) -> int:
+    return round(epochs * steps_per_epoch)
 
 
 def _split(config, objective, recipe, devices, memory):
