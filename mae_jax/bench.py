@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mae_jax import config as config_lib
+from mae_jax.architecture import adopt_architecture
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.models import flops
 from mae_jax.parallel import Layout
-from mae_jax.train import loop, metrics, state
+from mae_jax.train import metrics, state
 from mae_jax.train.objectives import Classify, Reconstruct, compute_dtype
 from mae_jax.train.step import train_step
+from mae_jax.train.task import Task, prepare
 from mae_jax.weights import start
 
 _INPUT_SECONDS = 30.0  # after which the loader was watched for long enough
@@ -46,8 +47,8 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     if steps < 3:
         raise UsageError(f"--steps={steps} must be at least 3, for a median and a spread")
     if config.init_from is not None and config.train.objective != "reconstruct":
-        config_lib.adopt_architecture(config, start.architecture(config))
-    task = loop.prepare(config, jax.device_count())
+        adopt_architecture(config, start.architecture(config))
+    task = prepare(config, jax.device_count())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
     metrics.say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")
     result: dict[str, Any] = {"device": _device(), "batch_size": batch_size}
@@ -91,7 +92,7 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
 class _Trainer:
     """Trains a state, as the loop does: never more than one step ahead of the device."""
 
-    def __init__(self, task: loop.Task, layout: Layout):
+    def __init__(self, task: Task, layout: Layout):
         self._state = state.create(task.objective, task.recipe, task.config.seed, layout)
         self._seed = np.uint32(task.config.seed)
         self._options = dict(
@@ -128,7 +129,7 @@ class _Trainer:
         return [b - a for a, b in itertools.pairwise(ends)]
 
 
-def _batches(task: loop.Task, layout: Layout) -> Iterator[loader.Batch]:
+def _batches(task: Task, layout: Layout) -> Iterator[loader.Batch]:
     config, workers = task.config, task.config.data.workers
     if workers is None:
         workers = loader.default_workers(config.data.cache)
@@ -161,7 +162,7 @@ def _input_seconds(made: Iterator[loader.Batch], steps: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _share_of_peak(task: loop.Task, seconds: float) -> dict[str, Any]:
+def _share_of_peak(task: Task, seconds: float) -> dict[str, Any]:
     config, objective = task.config, task.objective
     if isinstance(objective, Reconstruct):
         per_image = flops.training_flops(

@@ -1,6 +1,8 @@
 import pytest
 
 from mae_jax import config as config_lib
+from mae_jax import schema
+from mae_jax.cross_checks import check_batch
 from mae_jax.errors import UsageError
 
 
@@ -72,11 +74,11 @@ def test_typos_get_the_nearest_name(typo, meant):
 
 
 def test_batches_must_divide_by_devices():
-    config_lib.check_batch(24, 8, 1)
+    check_batch(24, 8, 1)
     with pytest.raises(UsageError, match="12 is not divisible by 8 devices; the nearest .* 8 or"):
-        config_lib.check_batch(12, 8, 1)
+        check_batch(12, 8, 1)
     with pytest.raises(UsageError, match=r"times train\.accumulate 2"):
-        config_lib.check_batch(24, 8, 2)
+        check_batch(24, 8, 2)
 
 
 def test_differences_name_only_what_makes_another_run():
@@ -90,5 +92,5 @@ def test_differences_name_only_what_makes_another_run():
 
 def test_every_key_says_what_it_means():
     text = config_lib.describe()
-    for name, key in config_lib.all_keys():
+    for name, key in schema.all_keys():
         assert f"--config.{name}" in text and key.meaning in text

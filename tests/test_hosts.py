@@ -11,6 +11,7 @@ import time
 import pytest
 
 from mae_jax import cli, hosts
+from mae_jax.parallel import Layout, Split
 from mae_jax.train import loop, metrics
 
 SLOW = """
@@ -181,7 +182,7 @@ def test_alone_nothing_is_waited_for():
     with hosts.together():
         assert hosts.in_turn(lambda: 7) == 7
     hosts.check_same({"anything": 1})
-    assert not hosts.Ballot(loop.Layout.of(loop.Split(data=8)).mesh).cast(False)
+    assert not hosts.Ballot(Layout.of(Split(data=8)).mesh).cast(False)
 
 
 def test_a_cluster_is_found(monkeypatch):

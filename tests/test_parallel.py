@@ -12,6 +12,7 @@ from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import checkpoint, loop, state, step
+from mae_jax.train.task import prepare
 
 STEPS = 5
 SPLITS = {
@@ -32,7 +33,7 @@ def config(digits_config):
 def train(config, split, steps, start):
     """Losses and the state after some steps, from given values or a folder of checkpoints."""
     layout = Layout.of(split, jax.devices()[: split.batch_shards * split.tensor])
-    task = loop.prepare(config, 1)
+    task = prepare(config, 1)
     template = state.abstract(task.objective, task.recipe, layout)
     if isinstance(start, Path):
         with checkpoint.open_manager(start, 1) as manager:
@@ -70,7 +71,7 @@ def held(tree):
 def alone(new_digits_config):
     config = new_digits_config()
     config.model.heads = config.model.decoder_heads = 4
-    task = loop.prepare(config, 1)
+    task = prepare(config, 1)
     layout = Layout.of(Split(), jax.devices()[:1])
     fresh = state.create(task.objective, task.recipe, config.seed, layout)
     fresh = jax.tree.map(np.asarray, fresh)
@@ -116,7 +117,7 @@ def test_a_checkpoint_of_one_sharding_goes_on_under_another(config, alone, writt
 
 
 def test_a_state_is_made_in_parts_and_its_values_are_the_same(config, alone):
-    task = loop.prepare(config, 8)
+    task = prepare(config, 8)
     layout = Layout.of(SPLITS["fsdp"])
     make = state._initialiser(task.objective, task.recipe, layout)
     memory = make.lower(jax.random.key(0)).compile().memory_analysis()
@@ -127,7 +128,7 @@ def test_a_state_is_made_in_parts_and_its_values_are_the_same(config, alone):
 
 
 def test_rules_split_blocks_by_heads_and_hidden_units(config):
-    task = loop.prepare(config, 1)
+    task = prepare(config, 1)
     shapes = state.shapes(task.objective, task.recipe)
     layout = Layout.of(Split(data=2, fsdp=2, tensor=2, zero=True))
     shardings = layout.state(shapes)
@@ -146,7 +147,7 @@ def test_rules_split_blocks_by_heads_and_hidden_units(config):
 
 def test_a_dimension_that_does_not_divide_is_whole(config):
     config.model.width = config.model.decoder_width = 12
-    task = loop.prepare(config, 1)
+    task = prepare(config, 1)
     shapes = state.shapes(task.objective, task.recipe)
     shardings = Layout.of(Split(fsdp=8)).state(shapes)
     block = shardings.params["encoder"]["blocks"][0]
@@ -159,7 +160,7 @@ def test_a_dimension_that_does_not_divide_is_whole(config):
 
 
 def test_the_table(config):
-    task = loop.prepare(config, 1)
+    task = prepare(config, 1)
     layout = Layout.of(Split(fsdp=8))
     template = state.abstract(task.objective, task.recipe, layout)
     text = parallel.table(template, layout.state(template))
@@ -204,7 +205,7 @@ def test_splits_that_cannot_be(config, section, message):
     for name, value in section.items():
         config.parallel[name] = value
     with pytest.raises(UsageError, match=message):
-        loop.prepare(config, 8)
+        prepare(config, 8)
 
 
 def test_a_run_goes_on_under_another_sharding(config, tmp_path, capsys):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from mae_jax import config as config_lib
 from mae_jax import parallel
+from mae_jax.cross_checks import check_batch
 from mae_jax.errors import UsageError
 from mae_jax.models import flops
 from mae_jax.parallel import Layout
@@ -121,7 +122,7 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
         depth=d.depth,
     )
     split = parallel.choose(config.parallel, len(devices), lambda: state.size(objective, recipe)[1])
-    config_lib.check_batch(batch_size, split.batch_shards, config.train.accumulate)
+    check_batch(batch_size, split.batch_shards, config.train.accumulate)
     parallel.check_heads(
         split.tensor, {"model.heads": d.heads, "model.decoder_heads": d.decoder_heads}
     )

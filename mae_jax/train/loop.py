@@ -1,8 +1,6 @@
-"""The only training loop."""
+"""The only training loop: `_Run.train`, and what it does between steps."""
 
 import contextlib
-import dataclasses
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,85 +10,19 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from mae_jax import config as config_lib
 from mae_jax import hosts, parallel
-from mae_jax.data import few, loader, sources
+from mae_jax.config import flatten
+from mae_jax.data import loader
 from mae_jax.errors import Diverged, Preempted, UsageError
-from mae_jax.parallel import Layout, Split
-from mae_jax.train import checkpoint, metrics, state, workdir
-from mae_jax.train.objectives import Classify, Objective, Reconstruct
-from mae_jax.train.optimizer import Recipe
+from mae_jax.parallel import Layout
+from mae_jax.train import checkpoint, initial_state, metrics, state, workdir
+from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.step import train_step
+from mae_jax.train.stop import Stop, stop_signal
+from mae_jax.train.task import Task, prepare
 from mae_jax.train.watch import Watch
 
 _PER_HOST = ("data.dir", "data.workers", "data.cache")  # what may differ between machines
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A config made concrete: what is trained, on what, for how long."""
-
-    config: Any
-    train: sources.Source
-    held_out: sources.Source | None
-    objective: Objective
-    recipe: Recipe
-    steps: int
-    steps_per_epoch: float
-    split: Split
-
-    def every(self, epochs: float) -> int:
-        """Epochs as whole steps, at least one."""
-        return max(1, round(epochs * self.steps_per_epoch))
-
-
-def prepare(config, devices: int) -> Task:
-    """Checks a config and opens its data; creates nothing.
-
-    Args:
-      config: see `mae_jax.config`.
-      devices: how many the run has, over all hosts.
-
-    Raises:
-      UsageError: anything in the config that cannot work.
-    """
-    config_lib.validate(config)
-    train, held_out = _open_data(config)
-    steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
-    steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
-    if config.train.objective == "reconstruct":
-        objective: Objective = Reconstruct.from_config(config)
-    else:
-        if not train.classes:
-            raise UsageError(
-                f"train.objective {config.train.objective!r} needs labelled data, and this has none"
-            )
-        objective = Classify.from_config(config, len(train.classes))
-    recipe = Recipe.from_config(
-        config,
-        steps=steps,
-        steps_per_epoch=steps_per_epoch,
-        undecayed=objective.undecayed,
-        depth=objective.dimensions.depth,
-    )
-    split = _split(config, objective, recipe, devices)
-    return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
-
-
-def _split(config, objective, recipe, devices):
-    split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe)[1])
-    config_lib.check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
-    d, heads = objective.dimensions, {}
-    heads["model.heads"] = d.heads
-    if isinstance(objective, Reconstruct):
-        heads["model.decoder_heads"] = d.decoder_heads
-    parallel.check_heads(split.tensor, heads)
-    return split
-
-
-def _check_exists(source):
-    if not Path(source).exists():
-        raise UsageError(f"init_from {source!r} does not exist")
 
 
 def _read_work_folder(config) -> dict[str, Any]:
@@ -122,18 +54,19 @@ def run(
       BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
-    with _stop_signal() as stop, contextlib.ExitStack() as held:
+    with stop_signal() as stop, contextlib.ExitStack() as held:
         resolved = config.to_dict()
 
         def make():
+            source = config.init_from
             # A run that was begun has all it needs: what it started from may be gone.
-            if config.init_from is not None and not workdir.begun(folder):
-                _check_exists(config.init_from)
+            if source is not None and not workdir.begun(folder) and not Path(source).exists():
+                raise UsageError(f"init_from {source!r} does not exist")
             return prepare(config, jax.device_count())
 
         task = hosts.in_turn(make)
         fingerprint = task.train.fingerprint()
-        alike = {k: v for k, v in config_lib.flatten(resolved).items() if k not in _PER_HOST}
+        alike = {k: v for k, v in flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
         hosts.check_same(alike)
         with hosts.together():
@@ -156,15 +89,16 @@ class _Run:
         resolved,
         fingerprint,
         layout: Layout,
-        stop,
+        stop: Stop,
         quiet: bool,
         read_weights,
     ):
         self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
-        self.fingerprint, self.quiet = fingerprint, quiet or not hosts.is_first()
+        self.quiet = quiet or not hosts.is_first()
         self.read_weights = read_weights
         config = task.config
+        self.identity = initial_state.identity(config, fingerprint)
         self.broken = loader.new_ledger(config, task.train, metrics.say)
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
@@ -184,20 +118,7 @@ class _Run:
             steps_per_epoch=task.steps_per_epoch,
             batch_size=config.data.batch_size,
         )
-        workers = config.data.workers
-        if workers is None:
-            workers = loader.default_workers(config.data.cache)
-        batches = loader.TrainBatches(
-            task.train,
-            loader.Picture.from_config(config),
-            batch_size=config.data.batch_size,
-            seed=config.seed,
-            steps=task.steps,
-            cache=config.data.cache,
-            rows=self.layout.rows(config.data.batch_size),
-            repeats=config.data.repeats,
-            ledger=self.broken,
-        ).iterate(self.first, workers)
+        batches = self._batches()
         seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
@@ -249,51 +170,6 @@ class _Run:
                         )
             return self._summary()
 
-    def _put(self, batch: loader.Batch):
-        """A batch on its way to the devices."""
-        return self.layout.put_batch(batch, self.task.config.data.batch_size)
-
-    def _start(self):
-        task, config = self.task, self.task.config
-        template = state.abstract(task.objective, task.recipe, self.layout)
-        if config.log.sharding:
-            self._say(parallel.table(template, self.layout.state(template)))
-        restored = checkpoint.restore(self.manager, template)
-        if restored is not None:
-            resumed, position = restored
-            now = self._identity()
-            changed = config_lib.differences({k: position.get(k, now[k]) for k in now}, now)
-            if changed:
-                raise UsageError(
-                    "the data has changed since the run was interrupted, so that its order would "
-                    "be another; give back what there was, or another --workdir. Different are: "
-                    + "; ".join(changed)
-                )
-            self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
-            return resumed, int(resumed.step)
-        fresh = state.create(task.objective, task.recipe, config.seed, self.layout)
-        if config.init_from is not None:
-            source = self.read_weights(config)
-            try:
-                fresh = state.with_encoder(fresh, source, task.recipe)
-            except ValueError as error:
-                raise UsageError(f"init_from {config.init_from!r}: {error}") from None
-        self._say(
-            parameter_overview.get_parameter_overview(
-                {"params": fresh.params, "tables": fresh.tables}, include_stats=False
-            )
-        )
-        return fresh, 0
-
-    def _identity(self) -> dict[str, Any]:
-        """What decides which images every step sees."""
-        config = self.task.config
-        return {
-            "data": self.fingerprint,
-            "batch_size": config.data.batch_size,
-            "seed": config.seed,
-        }
-
     def _due(self, step: int) -> bool:
         config, task = self.task.config, self.task
         intervals = (
@@ -304,7 +180,7 @@ class _Run:
         return (
             self.stopping
             or step == task.steps
-            or any(step % task.every(epochs) == 0 for epochs in intervals)
+            or any(task.is_due(step, epochs) for epochs in intervals)
         )
 
     def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
@@ -322,16 +198,12 @@ class _Run:
             self._write(step, values)
             self._say(self.progress.line(step, values))
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
-        if self.metrics:
-            self.metrics.write(step, values)
-
     def _pause(self, step: int) -> None:
         """What is done between steps: measure, draw, save; only saving when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
 
         def due(epochs):
-            return not self.stopping and (last or step % task.every(epochs) == 0)
+            return not self.stopping and (last or task.is_due(step, epochs))
 
         if due(config.log.eval_every_epochs):
             measures = self.watch.measure(self.state) | self.watch.neighbours(self.state)
@@ -351,13 +223,13 @@ class _Run:
             picture = self.watch.panel(self.state, path)
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stopping or step % task.every(config.checkpoint.every_epochs) == 0:
+        if last or self.stopping or task.is_due(step, config.checkpoint.every_epochs):
             if not state.is_finite(self.state):
                 raise Diverged(
                     f"step {step}: a parameter is no longer finite; the checkpoints in "
                     f"{self.folder} are from before"
                 )
-            position = {"step": step, "steps": task.steps} | self._identity()
+            position = {"step": step, "steps": task.steps} | self.identity
             if not isinstance(task.objective, Reconstruct):
                 position["classes"] = list(task.train.classes)  # what its logits mean
             checkpoint.save(self.manager, self.state, position, self.resolved)
@@ -379,46 +251,49 @@ class _Run:
             "checkpoint": str(self.folder / "checkpoints" / str(self.manager.latest_step())),
         }
 
+    def _start(self) -> tuple[state.TrainState, int]:
+        task, config = self.task, self.task.config
+        template = state.abstract(task.objective, task.recipe, self.layout)
+        if config.log.sharding:
+            self._say(parallel.table(template, self.layout.state(template)))
+        resumed = initial_state.restore(self.manager, template, self.identity)
+        if resumed is not None:
+            self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
+            return resumed, int(resumed.step)
+        fresh = initial_state.create(task, self.layout, self.read_weights)
+        self._say(
+            parameter_overview.get_parameter_overview(
+                {"params": fresh.params, "tables": fresh.tables}, include_stats=False
+            )
+        )
+        return fresh, 0
+
+    def _batches(self) -> Iterator[loader.Batch]:
+        """This process's part of every batch that is still to come."""
+        task, config = self.task, self.task.config
+        workers = config.data.workers
+        if workers is None:
+            workers = loader.default_workers(config.data.cache)
+        return loader.TrainBatches(
+            task.train,
+            loader.Picture.from_config(config),
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+            steps=task.steps,
+            cache=config.data.cache,
+            rows=self.layout.rows(config.data.batch_size),
+            repeats=config.data.repeats,
+            ledger=self.broken,
+        ).iterate(self.first, workers)
+
+    def _put(self, batch: loader.Batch):
+        """A batch on its way to the devices."""
+        return self.layout.put_batch(batch, self.task.config.data.batch_size)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        if self.metrics:
+            self.metrics.write(step, values)
+
     def _say(self, text: str) -> None:
         if not self.quiet:
             metrics.say(text)
-
-
-def _open_data(config):
-    data = config.data
-    train = sources.open_source(data, data.split)
-    train = few.few_labels(train, data)
-    held_out = None
-    if data.eval_split is not None:
-        held_out = sources.open_source(data, data.eval_split, train.classes)
-    return train, held_out
-
-
-class _Stop:
-    """True once a signal to stop has come."""
-
-    def __init__(self):
-        self.asked = False
-
-    def __bool__(self) -> bool:
-        return self.asked
-
-    def ask(self, *_) -> None:
-        if self.asked:
-            raise KeyboardInterrupt  # asked twice: at once, without saving
-        self.asked = True
-        metrics.say("stopping: this step is finished and saved first; once more stops at once")
-
-
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[_Stop]:
-    stop = _Stop()
-    try:
-        old = {s: signal.signal(s, stop.ask) for s in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are its business
-        old = {}
-    try:
-        yield stop
-    finally:
-        for s, handler in old.items():
-            signal.signal(s, handler)

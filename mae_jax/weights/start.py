@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from mae_jax import config as config_lib
+from mae_jax.architecture import adopt_architecture
 from mae_jax.errors import UsageError
 from mae_jax.train import workdir
 from mae_jax.weights import keymap
@@ -55,9 +55,9 @@ def adopt(config, folder: str | Path) -> None:
     if config.init_from is None:
         return
     if workdir.begun(folder):
-        config_lib.adopt_architecture(config, workdir.read_config(folder))
+        adopt_architecture(config, workdir.read_config(folder))
     else:
-        config_lib.adopt_architecture(config, architecture(config))
+        adopt_architecture(config, architecture(config))
 
 
 def architecture(config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from PIL import Image
 from mae_jax.config import default_config
 from mae_jax.data import check, loader, sources
 from mae_jax.train import loop, metrics
+from mae_jax.train.task import prepare
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_mixtures_and_repeats(config, tmp_path):
             Image.fromarray(pixels).save(tmp_path / name / f"{index:02d}.png")
     config.data.mixture = ((str(tmp_path / "many"), 1.0), (str(tmp_path / "few"), 3.0))
     config.data.split, config.data.eval_split, config.data.repeats = "all", None, 2
-    task = loop.prepare(config, 8)
+    task = prepare(config, 8)
     assert len(task.train) == 40 and task.steps_per_epoch == 10
     assert not task.train.classes
     assert task.train.name(0) == "00.png" and task.train.name(30) == "00.png"

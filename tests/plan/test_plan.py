@@ -16,7 +16,8 @@ from mae_jax import cli, parallel
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout
 from mae_jax.plan import chips, estimate, search, topology
-from mae_jax.train import loop, state
+from mae_jax.train import state
+from mae_jax.train.task import prepare
 
 SMALL = ["--config=configs/digits.py", "--config.data.batch_size=128"]
 SMALL += ["--config.model.depth=1", "--config.model.decoder_depth=1", "--images=1000"]
@@ -109,7 +110,7 @@ def test_what_does_not_fit_gets_a_suggestion():
 
 
 def test_the_state_takes_the_planned_bytes(digits_config):
-    task = loop.prepare(digits_config, 1)
+    task = prepare(digits_config, 1)
     layout = Layout.of(task.split, jax.devices()[:1])
     template = state.abstract(task.objective, task.recipe, layout)
     made = state.create(task.objective, task.recipe, 0, layout)

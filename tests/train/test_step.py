@@ -5,14 +5,15 @@ import pytest
 
 from mae_jax.data import loader
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import loop, state, step
+from mae_jax.train import state, step
+from mae_jax.train.task import prepare
 
 ONE = Layout.of(Split(), jax.devices()[:1])
 
 
 def run(config, devices, *, steps=3):
     """Losses, batches and masks of the first steps on so many devices."""
-    task = loop.prepare(config, devices)
+    task = prepare(config, devices)
     layout = Layout.of(task.split, jax.devices()[:devices])
     current = state.create(task.objective, task.recipe, config.seed, layout)
     batches = loader.TrainBatches(
@@ -68,7 +69,7 @@ def test_the_loss_falls(digits_config):
 
 
 def test_fixed_positions_stay_and_everything_else_moves(digits_config):
-    task = loop.prepare(digits_config, 1)
+    task = prepare(digits_config, 1)
     before = jax.tree.map(np.asarray, state.create(task.objective, task.recipe, 0, ONE))
     after = run(digits_config, 1)[3]
     jax.tree.map(np.testing.assert_array_equal, before.tables, after.tables)
@@ -77,10 +78,10 @@ def test_fixed_positions_stay_and_everything_else_moves(digits_config):
 
 
 def test_classify_starts_from_the_pretrained_encoder(digits_config):
-    task = loop.prepare(digits_config, 1)
+    task = prepare(digits_config, 1)
     source = state.create(task.objective, task.recipe, 7, ONE)
     digits_config.train.objective = "classify"
-    task = loop.prepare(digits_config, 1)
+    task = prepare(digits_config, 1)
     fresh = state.create(task.objective, task.recipe, 0, ONE)
     started = state.with_encoder(
         fresh, {"params": source.params, "tables": source.tables}, task.recipe
@@ -96,7 +97,7 @@ def test_classify_starts_from_the_pretrained_encoder(digits_config):
 def test_standardised_pixels(digits_config, objective):
     digits_config.train.objective = objective
     digits_config.data.mean, digits_config.data.std = (0.25,), (0.5,)
-    task = loop.prepare(digits_config, 1)
+    task = prepare(digits_config, 1)
     pixels = np.array([0, 51, 255], np.uint8).reshape(1, 3, 1, 1)
     np.testing.assert_allclose(
         task.objective.standardise(pixels).ravel(), [-0.5, -0.1, 1.5], atol=1e-6
@@ -104,7 +105,7 @@ def test_standardised_pixels(digits_config, objective):
 
 
 def test_finite_states_are_told_from_others(digits_config):
-    task = loop.prepare(digits_config, 1)
+    task = prepare(digits_config, 1)
     fresh = state.create(task.objective, task.recipe, 0, ONE)
     assert state.is_finite(fresh)
     broken = fresh.params | {"encoder": jax.tree.map(lambda x: x * np.nan, fresh.params["encoder"])}

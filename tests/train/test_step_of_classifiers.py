@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from test_step import ONE, run
 
-from mae_jax.train import loop, state
+from mae_jax.train import state
+from mae_jax.train.task import prepare
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_all_augmentation_is_the_same_on_one_and_eight_devices(everything):
 
 
 def test_the_moving_average_is_the_closed_form(everything):
-    task = loop.prepare(everything, 1)
+    task = prepare(everything, 1)
     fresh = state.create(task.objective, task.recipe, 0, ONE)
     average = jax.tree.map(np.asarray, fresh.params)
     for steps in (1, 2, 3):
@@ -48,7 +49,7 @@ def test_the_moving_average_is_the_closed_form(everything):
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_probe_trains_its_head_alone(config, devices):
-    task = loop.prepare(as_probe(config), 1)
+    task = prepare(as_probe(config), 1)
     fresh = jax.tree.map(np.asarray, state.create(task.objective, task.recipe, 0, ONE))
     after = run(config, devices)[3]
     jax.tree.map(np.testing.assert_array_equal, fresh.params["encoder"], after.params["encoder"])
@@ -75,7 +76,7 @@ def test_accumulation_goes_through_a_probe(config):
 )
 def test_partial_fine_tuning_moves_the_last_blocks_alone(config, blocks, moved):
     config.train.trained_blocks, config.train.ema = blocks, 0.5
-    task = loop.prepare(config, 1)
+    task = prepare(config, 1)
     fresh = jax.tree.map(np.asarray, state.create(task.objective, task.recipe, 0, ONE))
     after = run(config, 1)[3]
     same = jax.tree.map(np.array_equal, fresh.params, jax.tree.map(np.asarray, after.params))

@@ -1,0 +1,91 @@
+"""What several config keys, or keys and devices, must fulfil together."""
+
+from ml_collections import config_dict
+
+from mae_jax.architecture import dimension_arguments
+from mae_jax.errors import UsageError
+
+
+def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
+    """Raises UsageError unless the keys, each of them right by itself, fit together.
+
+    Args:
+      config: every key of the schema, each in its range.
+      trains: whether there is a training, which must say how long it is.
+    """
+    data, train, model = config.data, config.train, config.model
+    if (data.name is not None) + (data.folder is not None) + bool(data.mixture) != 1:
+        raise UsageError(
+            f"exactly one of data.name (now {data.name!r}), data.folder (now {data.folder!r}) and "
+            f"data.mixture (now {data.mixture!r}) must be set"
+        )
+    if trains and (train.epochs is None) == (train.steps is None):
+        raise UsageError(
+            f"exactly one of train.epochs (now {train.epochs}) and train.steps "
+            f"(now {train.steps}) must be set"
+        )
+    for name in ("mean", "std"):
+        if len(data[name]) not in (0, 1, model.channels):
+            raise UsageError(
+                f"data.{name} {data[name]} must have one value per channel, "
+                f"{model.channels} of them"
+            )
+    if data.labels_per_class is not None and data.labels_share is not None:
+        raise UsageError(
+            f"at most one of data.labels_per_class (now {data.labels_per_class}) and "
+            f"data.labels_share (now {data.labels_share}) may be set"
+        )
+    if data.randaugment and data.pixels != "uint8":
+        raise UsageError(
+            f"data.randaugment {data.randaugment} works on uint8; data.pixels is {data.pixels!r}"
+        )
+    if data.randaugment and model.channels not in (1, 3):
+        raise UsageError(
+            f"data.randaugment {data.randaugment} needs grey or colour images; model.channels is "
+            f"{model.channels}"
+        )
+    if data.batch_size % train.accumulate:
+        raise UsageError(
+            f"data.batch_size {data.batch_size} is not divisible by train.accumulate "
+            f"{train.accumulate}"
+        )
+
+    from mae_jax.models import sizes  # not above: it brings jax
+
+    try:
+        dimensions = sizes.resolve(model.size, **dimension_arguments(config))
+        if train.objective == "reconstruct":
+            sizes.check_mask_ratio(model.mask_ratio, dimensions.patches)
+    except ValueError as error:
+        raise UsageError(f"config section model: {error}") from None
+    if model.pool == "token" and not model.class_token:
+        raise UsageError("model.pool 'token' needs model.class_token=True")
+    if train.objective == "probe" and model.pool != "token":
+        raise UsageError(
+            f"model.pool {model.pool!r} does not go with train.objective 'probe', which reads the "
+            "class token; set it to 'token'"
+        )
+    if train.trained_blocks is not None and train.trained_blocks > dimensions.depth:
+        raise UsageError(
+            f"train.trained_blocks {train.trained_blocks:g} is more than the encoder's "
+            f"{dimensions.depth} blocks"
+        )
+
+
+def check_batch(batch_size: int, devices: int, accumulate: int) -> None:
+    """Raises UsageError unless every part of a batch spreads evenly.
+
+    Args:
+      batch_size: images per step.
+      devices: that the batch is spread over; those that share images count as one.
+      accumulate: parts of a batch.
+    """
+    unit = devices * accumulate
+    if batch_size % unit:
+        below = batch_size // unit * unit
+        near = f"{below} or {below + unit}" if below else str(unit)
+        raise UsageError(
+            f"data.batch_size {batch_size} is not divisible by {devices} devices"
+            + (f" times train.accumulate {accumulate}" if accumulate > 1 else "")
+            + f"; the nearest that is: {near}"
+        )

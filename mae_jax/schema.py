@@ -1,0 +1,330 @@
+"""The one schema of every configuration: type, default, range and meaning of each key."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One configuration key.
+
+    Attributes:
+      default: the default; None for a key that may stay unset.
+      meaning: what it is, with its unit.
+      kind: its type; that of the default where not given.
+      allowed: whether a value is in range.
+      range: that range, in words.
+      part_of_run: whether a run with another value would be a different run, which may not be
+        resumed in the same work folder.
+    """
+
+    default: Any
+    meaning: str
+    kind: type | None = None
+    allowed: Callable[[Any], bool] = lambda value: True
+    range: str = ""
+    part_of_run: bool = True
+
+    @property
+    def type(self) -> type:
+        return self.kind or type(self.default)
+
+
+def _at_least(low, **kwargs):
+    return dict(allowed=lambda value: value >= low, range=f"at least {low}", **kwargs)
+
+
+def _above(low, **kwargs):
+    return dict(allowed=lambda value: value > low, range=f"above {low}", **kwargs)
+
+
+def _one_of(*values, **kwargs):
+    names = ", ".join(str(value) for value in values)
+    return dict(allowed=lambda value: value in values, range=f"one of {names}", **kwargs)
+
+
+def _within(low, high, **kwargs):
+    return dict(allowed=lambda value: low <= value <= high, range=f"from {low} to {high}", **kwargs)
+
+
+_sides = dict(
+    allowed=lambda sides: 1 <= len(sides) <= 2 and all(isinstance(s, int) and s > 0 for s in sides),
+    range="one side for squares, or (height, width)",
+)
+_interval = dict(
+    allowed=lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1],
+    range="(low, high) with 0 < low <= high",
+)
+
+SCHEMA: dict[str, Any] = {
+    "seed": Key(
+        0, "decides data order, augmentation, masks and initial parameters", **_within(0, 2**32 - 1)
+    ),
+    "init_from": Key(
+        None,
+        "whose encoder to start from: a work folder, or any SOURCE of `mae-jax --help`",
+        kind=str,
+    ),
+    "model": {
+        "size": Key(
+            "base",
+            "tiny, small, base, large or huge; sets what is not set below",
+            **_one_of("tiny", "small", "base", "large", "huge"),
+        ),
+        "image_size": Key((224, 224), "height and width in pixels", **_sides),
+        "patch_size": Key(None, "height and width of a patch in pixels", kind=tuple, **_sides),
+        "channels": Key(3, "values per pixel", **_at_least(1)),
+        "width": Key(None, "encoder width", kind=int, **_at_least(1)),
+        "depth": Key(None, "encoder blocks", kind=int, **_at_least(1)),
+        "heads": Key(None, "encoder attention heads", kind=int, **_at_least(1)),
+        "decoder_width": Key(None, "decoder width", kind=int, **_at_least(1)),
+        "decoder_depth": Key(None, "decoder blocks", kind=int, **_at_least(1)),
+        "decoder_heads": Key(None, "decoder attention heads", kind=int, **_at_least(1)),
+        "mask_ratio": Key(0.75, "share of the patches that is hidden", **_within(0.0, 1.0)),
+        "sampling": Key(
+            "random", "how hidden patches are chosen", **_one_of("random", "block", "grid")
+        ),
+        "norm_pix": Key(True, "predict pixels normalised by each patch's mean and deviation"),
+        "class_token": Key(True, "carry a class token along"),
+        "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
+        "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),
+        "drop_path": Key(
+            0.0,
+            "how often a classifier's last block is skipped in training, rising from 0 at the "
+            "first; per image",
+            allowed=lambda rate: 0 <= rate < 1,
+            range="at least 0 and below 1",
+        ),
+        "dtype": Key(
+            "auto",
+            "computation: auto is bfloat16 on accelerators, float32 on CPU",
+            **_one_of("auto", "float32", "bfloat16"),
+        ),
+        "attention": Key(
+            "auto",
+            "how heads are multiplied: plain; grouped, as wide as a TPU's registers; sequential, "
+            "image by image, within a CPU's caches; auto: what suits the device",
+            **_one_of("auto", "plain", "grouped", "sequential"),
+        ),
+        "remat": Key(
+            False,
+            "compute blocks again for the gradient instead of storing what is inside: less memory, "
+            "a third more work",
+        ),
+        "scan": Key(
+            None,
+            "run blocks as one scanned block, which compiles faster; unset: on CPU, where it also "
+            "runs faster",
+            kind=bool,
+        ),
+    },
+    "data": {
+        "name": Key(None, "tfds data set, with :version if wanted", kind=str),
+        "folder": Key(
+            None,
+            "folder of images, or what `mae-jax data prepare` made of one, instead of a tfds data "
+            "set; or its URL, as fsspec spells it",
+            kind=str,
+        ),
+        "mixture": Key(
+            (),
+            "several sets instead of one: ((folder or tfds name, weight), ...), weights in shares "
+            "of a batch",
+            allowed=lambda sets: all(
+                isinstance(part, tuple | list)
+                and len(part) == 2
+                and isinstance(part[0], str)
+                and isinstance(part[1], int | float)
+                and 0 < part[1] < math.inf
+                for part in sets
+            ),
+            range="of pairs (name, weight above 0)",
+        ),
+        "dir": Key(None, "where tfds keeps its data sets", kind=str, part_of_run=False),
+        "split": Key(
+            "train",
+            "tfds split expression, such as train[:90%]; for a folder, its sub-folders or `all`",
+        ),
+        "eval_split": Key(None, "held-out part, for the same kind of expression", kind=str),
+        "batch_size": Key(4096, "images per step over all devices", **_at_least(1)),
+        "workers": Key(
+            None,
+            "decoding processes; 0 decodes in threads; unset: one per core, 0 with data.cache",
+            kind=int,
+            **_at_least(0, part_of_run=False),
+        ),
+        "cache": Key(False, "keep decoded images in memory (for small sets)", part_of_run=False),
+        "crop_scale": Key(
+            (0.2, 1.0), "area of a random crop, as a share of the image", **_interval
+        ),
+        "crop_ratio": Key((3 / 4, 4 / 3), "width over height of a random crop", **_interval),
+        "flip": Key(True, "mirror every second image"),
+        "randaugment": Key(
+            0, "operations of RandAugment per image, timm's that increase; 0 is off", **_at_least(0)
+        ),
+        "randaugment_magnitude": Key(9.0, "their mean strength", **_within(0, 10)),
+        "randaugment_std": Key(0.5, "standard deviation of their strength", **_at_least(0)),
+        "randaugment_share": Key(0.5, "how often each is carried out", **_within(0, 1)),
+        "eval_crop": Key(
+            0.875,
+            "centre crop for evaluation, as a share of the shorter side",
+            allowed=lambda share: 0 < share <= 1,
+            range="above 0 and at most 1",
+        ),
+        "repeats": Key(
+            1, "crops of each image per epoch, one after the other, decoded once", **_at_least(1)
+        ),
+        "pixels": Key(
+            "uint8",
+            "what goes to the device; float32 keeps 16-bit and float values, integers in 0 to 1",
+            **_one_of("uint8", "float32"),
+        ),
+        "max_pixels": Key(
+            50_000_000,
+            "height times width above which an image counts as broken",
+            **_within(1, 178_956_970),  # above which Pillow refuses
+        ),
+        "broken_share": Key(
+            1e-4,
+            "records that may be broken and are replaced, as a share of all, rounded up",
+            **_within(0.0, 1.0, part_of_run=False),
+        ),
+        "mean": Key(
+            (), "per channel, of pixels in 0 to 1; () is ImageNet's, or .5 where channels are not 3"
+        ),
+        "std": Key(
+            (),
+            "per channel, as mean; () as mean, or .5",
+            allowed=lambda std: all(s > 0 for s in std),
+            range="above 0",
+        ),
+        "labels_per_class": Key(
+            None, "train on this many labelled images per class only", kind=int, **_at_least(1)
+        ),
+        "labels_share": Key(
+            None,
+            "train on this share of every class's labelled images only, at least one of each",
+            kind=float,
+            allowed=lambda share: 0 < share <= 1,
+            range="above 0 and at most 1",
+        ),
+        "label_draw": Key(0, "which draw of those labels", **_at_least(0)),
+    },
+    "train": {
+        "objective": Key(
+            "reconstruct",
+            "what is learned: pixels, classes, or classes by a linear probe of the class token",
+            **_one_of("reconstruct", "classify", "probe"),
+        ),
+        "epochs": Key(None, "passes over the data", kind=float, **_above(0)),
+        "steps": Key(None, "updates, instead of epochs", kind=int, **_at_least(1)),
+        "warmup_epochs": Key(40.0, "linear warm-up from zero", **_at_least(0)),
+        "warmup_steps": Key(
+            None, "the warm-up in updates, instead of epochs", kind=int, **_at_least(0)
+        ),
+        "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_above(0)),
+        "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
+        "weight_decay": Key(
+            0.05, "decoupled decay of everything but biases and norms", **_at_least(0)
+        ),
+        "optimizer": Key("adamw", "how gradients become updates", **_one_of("adamw", "lars")),
+        "beta1": Key(0.9, "AdamW's first decay; the momentum of LARS", **_within(0, 1)),
+        "beta2": Key(0.95, "AdamW's second decay", **_within(0, 1)),
+        "layer_decay": Key(
+            1.0,
+            "learning rate of a block over that of the next",
+            allowed=lambda decay: 0 < decay <= 1,
+            range="above 0 and at most 1",
+        ),
+        "trained_blocks": Key(
+            None,
+            "fine-tune the last so many blocks and the head only; 0.5 is the last block's MLP",
+            kind=float,
+            allowed=lambda blocks: blocks == 0.5 or (blocks >= 0 and blocks == int(blocks)),
+            range="0.5, or whole and at least 0",
+        ),
+        "ema": Key(
+            None,
+            "decay per step of a moving average of the parameters, which is measured too and then "
+            "taken wherever the run's weights are",
+            kind=float,
+            allowed=lambda decay: 0 <= decay < 1,
+            range="at least 0 and below 1",
+        ),
+        "clip_norm": Key(None, "largest global gradient norm", kind=float, **_above(0)),
+        "accumulate": Key(
+            1, "parts a batch is split into, their gradients averaged", **_at_least(1)
+        ),
+        "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
+        "mixup": Key(0.0, "alpha of the Beta that mixes pairs of labelled images", **_at_least(0)),
+        "cutmix": Key(
+            0.0, "alpha of the Beta for the area that comes from another", **_at_least(0)
+        ),
+        "cutmix_share": Key(
+            0.5, "how often cutmix is taken where mixup is on too", **_within(0, 1)
+        ),
+        "erasing": Key(0.0, "how often a part of an image is replaced by noise", **_within(0, 1)),
+    },
+    "parallel": {
+        "fsdp": Key(
+            None,
+            "devices that parameters and optimizer are split over; unset: 1 where the optimizer "
+            "takes less than 256 MiB, else up to 64, of several hosts not all",
+            kind=int,
+            **_at_least(1, part_of_run=False),
+        ),
+        "tensor": Key(
+            1, "devices that each block is split over, by heads", **_at_least(1, part_of_run=False)
+        ),
+        "zero": Key(
+            False,
+            "split the optimizer's state over all devices along the batch, and leave the "
+            "parameters whole unless parallel.fsdp says otherwise (ZeRO-1)",
+            part_of_run=False,
+        ),
+    },
+    "checkpoint": {
+        "every_epochs": Key(1.0, "how often to save", **_above(0, part_of_run=False)),
+        "keep": Key(2, "how many of the latest to keep", **_at_least(1, part_of_run=False)),
+    },
+    "log": {
+        "every_steps": Key(50, "how often to print and record", **_at_least(1, part_of_run=False)),
+        "eval_every_epochs": Key(
+            10.0, "how often to measure on the held-out part", **_above(0, part_of_run=False)
+        ),
+        "panel_every_epochs": Key(
+            20.0, "how often to draw reconstructions", **_above(0, part_of_run=False)
+        ),
+        "knn": Key(
+            True,
+            "report kNN accuracy of the frozen encoder where there are labels",
+            part_of_run=False,
+        ),
+        "knn_neighbours": Key(20, "how many vote", **_at_least(1, part_of_run=False)),
+        "knn_temperature": Key(
+            0.07,
+            "of their votes, which weigh exp(similarity / this)",
+            **_above(0, part_of_run=False),
+        ),
+        "knn_images": Key(
+            20_000, "training images kNN compares with, at most", **_at_least(1, part_of_run=False)
+        ),
+        "sharding": Key(
+            False,
+            "print what is split over which devices, with bytes per device",
+            part_of_run=False,
+        ),
+        "tensorboard": Key(True, "write TensorBoard files too", part_of_run=False),
+    },
+}
+
+
+def all_keys(schema: dict[str, Any] = SCHEMA, prefix: str = "") -> Iterator[tuple[str, Key]]:
+    """Every key as (dotted name, Key), in schema order."""
+    for name, entry in schema.items():
+        if isinstance(entry, Key):
+            yield prefix + name, entry
+        else:
+            yield from all_keys(entry, f"{prefix}{name}.")

@@ -1,0 +1,59 @@
+"""The state a run starts with: that of its latest checkpoint, or a new one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mae_jax import config as config_lib
+from mae_jax.errors import UsageError
+from mae_jax.parallel import Layout
+from mae_jax.train import checkpoint, state
+from mae_jax.train.task import Task
+
+
+def restore(manager, template: state.TrainState, identity: dict) -> state.TrainState | None:
+    """The state of the latest checkpoint, or None where there is none yet.
+
+    Args:
+      manager: of the run's checkpoints.
+      template: the state's shapes and shardings.
+      identity: what decides which images every step sees, as `identity` gives it.
+
+    Raises:
+      UsageError: the steps to come would see other images than those that were planned.
+    """
+    restored = checkpoint.restore(manager, template)
+    if restored is None:
+        return None
+    resumed, position = restored
+    changed = config_lib.differences({k: position.get(k, identity[k]) for k in identity}, identity)
+    if changed:
+        raise UsageError(
+            "the data has changed since the run was interrupted, so that its order would "
+            "be another; give back what there was, or another --workdir. Different are: "
+            + "; ".join(changed)
+        )
+    return resumed
+
+
+def create(
+    task: Task, layout: Layout, read_weights: Callable[[Any], dict[str, Any]]
+) -> state.TrainState:
+    """A new state, with the encoder of what `init_from` names, if it names anything.
+
+    Raises:
+      UsageError: that encoder cannot be read, or has other shapes.
+    """
+    config = task.config
+    fresh = state.create(task.objective, task.recipe, config.seed, layout)
+    if config.init_from is None:
+        return fresh
+    source = read_weights(config)
+    try:
+        return state.with_encoder(fresh, source, task.recipe)
+    except ValueError as error:
+        raise UsageError(f"init_from {config.init_from!r}: {error}") from None
+
+
+def identity(config, fingerprint) -> dict[str, Any]:
+    """What decides which images every step sees; a checkpoint carries it along."""
+    return {"data": fingerprint, "batch_size": config.data.batch_size, "seed": config.seed}

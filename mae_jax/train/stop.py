@@ -1,0 +1,38 @@
+"""Being told to stop: by SIGTERM, as machines are taken away, or by SIGINT."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+from mae_jax.train import metrics
+
+
+class Stop:
+    """True once a signal to stop has come."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt  # asked twice: at once, without saving
+        self.asked = True
+        metrics.say("stopping: this step is finished and saved first; once more stops at once")
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[Stop]:
+    """While it is open, SIGTERM and SIGINT ask to stop instead of ending the process."""
+    stop = Stop()
+    try:
+        old = {s: signal.signal(s, stop.ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: signals are its business
+        old = {}
+    try:
+        yield stop
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)

@@ -1,0 +1,97 @@
+"""What a run trains, on what and for how long: a config made concrete, and checked."""
+
+import dataclasses
+from typing import Any
+
+from mae_jax import config as config_lib
+from mae_jax import parallel
+from mae_jax.cross_checks import check_batch
+from mae_jax.data import few, sources
+from mae_jax.errors import UsageError
+from mae_jax.parallel import Split
+from mae_jax.train import state
+from mae_jax.train.objectives import Classify, Objective, Reconstruct
+from mae_jax.train.optimizer import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A config made concrete: what is trained, on what, for how long."""
+
+    config: Any
+    train: sources.Source
+    held_out: sources.Source | None
+    objective: Objective
+    recipe: Recipe
+    steps: int
+    steps_per_epoch: float
+    split: Split
+
+    def is_due(self, step: int, epochs: float) -> bool:
+        """Whether what is done every so many epochs is done after this step.
+
+        It is the step nearest to a multiple of them, so that roundings do not add up: where the
+        last multiple is the end of the run, it falls on the last step.
+        """
+        if epochs * self.steps_per_epoch <= 1:
+            return True
+        count = round(step / (epochs * self.steps_per_epoch))
+        return step == _steps(count * epochs, self.steps_per_epoch)
+
+
+def prepare(config, devices: int) -> Task:
+    """Checks a config and opens its data; creates nothing.
+
+    Args:
+      config: see `mae_jax.config`.
+      devices: how many the run has, over all hosts.
+
+    Raises:
+      UsageError: anything in the config that cannot work.
+    """
+    config_lib.validate(config)
+    train, held_out = _open_data(config)
+    steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
+    steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))
+    if config.train.objective == "reconstruct":
+        objective: Objective = Reconstruct.from_config(config)
+    else:
+        if not train.classes:
+            raise UsageError(
+                f"train.objective {config.train.objective!r} needs labelled data, and this has none"
+            )
+        objective = Classify.from_config(config, len(train.classes))
+    recipe = Recipe.from_config(
+        config,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        undecayed=objective.undecayed,
+        depth=objective.dimensions.depth,
+    )
+    split = _split(config, objective, recipe, devices)
+    return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
+
+
+def _steps(epochs: float, steps_per_epoch: float) -> int:
+    return round(epochs * steps_per_epoch)
+
+
+def _split(config, objective, recipe, devices):
+    split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe)[1])
+    check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
+    d, heads = objective.dimensions, {}
+    heads["model.heads"] = d.heads
+    if isinstance(objective, Reconstruct):
+        heads["model.decoder_heads"] = d.decoder_heads
+    parallel.check_heads(split.tensor, heads)
+    return split
+
+
+def _open_data(config):
+    data = config.data
+    train = sources.open_source(data, data.split)
+    train = few.few_labels(train, data)
+    held_out = None
+    if data.eval_split is not None:
+        held_out = sources.open_source(data, data.eval_split, train.classes)
+    return train, held_out
