@@ -6,7 +6,7 @@ It is allocated once: pages of new memory cost more than the pixels that are wri
 import os
 import time
 import weakref
-from multiprocessing import parent_process, shared_memory
+from multiprocessing import shared_memory
 
 import numpy as np
 
@@ -76,11 +76,8 @@ class Ring:
         }
 
     def wait(self, piece: int) -> None:
-        """Until a piece may be written to its slot; ends this process if its parent is gone."""
+        """Until a piece may be written to its slot."""
         while piece - self._released >= self._slots:
-            parent = parent_process()
-            if parent is not None and not parent.is_alive():
-                os._exit(1)
             time.sleep(_WAIT)
 
     def release(self, piece: int) -> None:

@@ -109,7 +109,7 @@ class _Pieces:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent is gone, killed: nobody reads what it makes."""
+    """Ends this process when its parent was killed: nobody reads what it makes, or stops it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -119,7 +119,7 @@ def _end_with_parent() -> None:
 def _joined(
     pieces: Iterator[tuple[int, int]], batches: Batches, ring: Ring, processes: int
 ) -> Iterator[Batch]:
-    """Batches of pieces."""
+    """Batches of pieces, copied: when a device has read its batch cannot be known here."""
     rows, seen = len(batches.rows), set()
     while True:
         batch = batches.empty(rows)
