@@ -8,7 +8,8 @@ bicubic resampling, mirroring, then to float and standardised, collated by PyTor
 second line leaves out float and standardising, which we leave to the device.
 
 The sides take turns. Images per second per core are images over the CPU time of one process without
-workers; then both sides with one worker and with two, by the clock.
+workers, or of ours and its only worker process together; then both sides with one worker and with
+two, by the clock.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import pickle
 import statistics
 import tempfile
 import time
+from concurrent import futures
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +75,19 @@ def batches_of(folder: str, steps: int) -> loader.TrainBatches:
 
 
 def in_process(files: list[Path], rounds: int) -> dict[str, list[float]]:
-    """Images per second of CPU time in one process without workers, by rounds."""
+    """Images per second of CPU time, by rounds: of all sides, and of ours through a worker."""
     found: dict[str, list[float]] = {}
     context = multiprocessing.get_context("spawn")
     for _ in range(rounds):
-        for name in SIDES:
+        for name in (*SIDES, THROUGH):
             # A process each, as loaders' workers are: one side's settings must not help another.
-            with context.Pool(1) as pool:
-                found.setdefault(name, []).append(pool.apply(one_side, (name, files)))
+            with futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+                measured = (
+                    pool.submit(one_side, name, files)
+                    if name in SIDES
+                    else pool.submit(through_worker, files)
+                )
+                found.setdefault(name, []).append(measured.result())
     return found
 
 
@@ -95,6 +102,20 @@ def one_side(name: str, files: list[Path]) -> float:
     for _ in make(files, steps):
         pass
     return steps * BATCH / (time.process_time() - began)
+
+
+def through_worker(files: list[Path]) -> float:
+    """Images per second of CPU time of all processes, after the first batches."""
+    skip, steps = 4, max(1, 4 * len(files) // BATCH)  # long: such times are of ten milliseconds
+    batches = batches_of(str(files[0].parents[1]), 4 * skip + steps).iterate(0, 1)
+    for _ in range(skip):
+        next(batches)
+    began = cpu()
+    for _ in range(steps):
+        next(batches)
+    rate = steps * BATCH / (cpu() - began)
+    batches.close()
+    return rate
 
 
 def ours(files: list[Path], steps: int):
@@ -118,6 +139,7 @@ SIDES = {
     "ours": ours,
     "ours, bare decode": bare,
 }
+THROUGH = "ours, through a worker"
 
 
 def difference(files: list[Path]) -> tuple[float, float]:
@@ -179,13 +201,14 @@ def report(kind: str, folder: Path, count: int, rounds: int) -> dict[str, float]
     print(f"\n{kind}: {len(files)} JPEG files of {size / 2**20:.2f} MiB", flush=True)
     found = in_process(files, rounds)
     for name, rates in found.items():
-        print(f"  {name:18s} {statistics.median(rates):7.1f} images/s per core"
+        print(f"  {name:22s} {statistics.median(rates):7.1f} images/s per core"
               f"   rounds {' '.join(f'{rate:.0f}' for rate in rates)}", flush=True)  # fmt: skip
     median = {name: statistics.median(rates) for name, rates in found.items()}
     ratios = {
         "ours / reference": median["ours"] / median["reference"],
         "ours / reference, uint8": median["ours"] / median["reference, uint8"],
         "loader's cost over bare decode": median["ours, bare decode"] / median["ours"] - 1,
+        "the same, through a worker": median["ours, bare decode"] / median[THROUGH] - 1,
     }
     mean, worst = difference(files[:64])
     ratios |= {"pixel difference, mean of 255": mean, "pixel difference, worst image": worst}

@@ -30,6 +30,7 @@ def embed(
     *,
     output: str = "mean",
     eval_crop: float = 0.875,
+    floats: bool = False,
 ) -> dict[str, Any]:
     """Writes the features of every record, in order.
 
@@ -41,6 +42,8 @@ def embed(
         is none) and `classes`; or a `.parquet` with a row per record.
       output: as in `PretrainedEncoder`; "patches" goes into an npz alone.
       eval_crop: the centre crop, as a share of the shorter side.
+      floats: keep 16-bit and float values, in what the encoder's mean and deviation are in, as
+        `data.pixels=float32` does; otherwise images become uint8.
 
     Returns:
       Where it lies, how many images of how many features, and images per second of this call.
@@ -64,7 +67,7 @@ def embed(
     d = encoder.weights.dimensions
     picture = loader.Picture(
         d.image_size, d.channels, crop_scale=(1, 1), crop_ratio=(1, 1), flip=False,
-        eval_crop=eval_crop,
+        eval_crop=eval_crop, floats=floats,
     )  # fmt: skip
     identity = {
         "weights": _digest(encoder.weights.tensors),
@@ -75,7 +78,7 @@ def embed(
         "mean": encoder.weights.mean,
         "std": encoder.weights.std,
         "eval_crop": eval_crop,
-    }
+    } | ({"pixels": "float32"} if floats else {})
     identity = json.loads(json.dumps(identity))
     parts = path.with_name(path.name + ".parts")
     if path.exists():
@@ -132,7 +135,7 @@ def _make(encoder, source, picture, parts, output) -> float | None:
     for (start, path), images in zip(todo, _decoded(source, picture, todo), strict=True):
         making = path.with_suffix(".tmp")
         with making.open("wb") as file:
-            np.save(file, encoder(images, output))
+            np.save(file, encoder(images, output, any_range=picture.floats))
         os.replace(making, path)
         done += len(images)
         now = time.perf_counter()
@@ -145,7 +148,7 @@ def _make(encoder, source, picture, parts, output) -> float | None:
 
 
 def _decoded(source, picture, todo) -> Iterator[np.ndarray]:
-    """The images of every part, (B, H, W, C) uint8; the next are decoded while one is used."""
+    """The images of every part, (B, H, W, C); the next are decoded while one is used."""
     decode = loader.Decoder(source, picture, cache=False)
 
     def one(index):

@@ -105,7 +105,8 @@ def embed(args: flags.FlagValues) -> dict:
                               output=args.output)  # fmt: skip
     data = args.config.data
     records = sources.open_source(data, data.split)
-    return embedder.embed(encoder, records, args.out, output=args.output, eval_crop=data.eval_crop)
+    return embedder.embed(encoder, records, args.out, output=args.output, eval_crop=data.eval_crop,
+                          floats=data.pixels == "float32")  # fmt: skip
 
 
 def reconstruct(args: flags.FlagValues) -> dict:

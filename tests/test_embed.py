@@ -1,5 +1,6 @@
 """`embed` as a user meets it: in a process that can be killed."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from made import random_weights
 from PIL import Image
 
-from mae_jax import embed
+from mae_jax import cli, embed
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.weights import export
@@ -50,6 +51,30 @@ def test_names_labels_and_features(tmp_path, encoder, photos):
     assert again["images_per_second"] is None
     with pytest.raises(UsageError, match="is there already, of something else"):
         embed.embed(encoder, source, tmp_path / "f.npz", output="token")
+
+
+def test_float_images_keep_their_values(tmp_path):
+    weights = dataclasses.replace(random_weights(), mean=(300.0,) * 3, std=(80.0,) * 3)
+    export.export(weights, tmp_path / "model", format="npz")
+    pixels = np.random.default_rng(0).normal(300, 80, (3, 32, 32, 3)).astype(np.float32)
+    (tmp_path / "arrays").mkdir()
+    for index, image in enumerate(pixels):
+        np.save(tmp_path / "arrays" / f"{index}.npy", image)
+    (tmp_path / "config.py").write_text(
+        "from mae_jax.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config()\n"
+        f"    config.data.folder, config.data.split = {str(tmp_path / 'arrays')!r}, 'all'\n"
+        "    config.data.pixels, config.data.eval_crop = 'float32', 1.0\n"
+        "    return config\n"
+    )
+    arguments = ["embed", str(tmp_path / "model"), f"--config={tmp_path / 'config.py'}"]
+    assert cli.main(["mae-jax", *arguments, f"--out={tmp_path / 'f.npz'}"]) == 0
+    with np.load(tmp_path / "f.npz") as file:
+        expected = encoder_of(weights)(pixels, any_range=True)
+        np.testing.assert_allclose(file["features"], expected, atol=1e-5)
+    arguments += ["--config.data.pixels=uint8", f"--out={tmp_path / 'f.npz'}"]
+    assert cli.main(["mae-jax", *arguments]) == 2  # that file is of something else
 
 
 def test_parquet(tmp_path, encoder, photos):

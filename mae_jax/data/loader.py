@@ -175,26 +175,30 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> Batch:
         """`image` and `label` of this process's rows, and `passed`: broken records passed over."""
-        return self.piece(step, self._rows)
+        made = self.empty(len(self._rows))
+        self.piece(step, self._rows, made)
+        return made
 
-    def piece(self, step: int, rows: Sequence[int]) -> Batch:
-        """Some rows of a batch, as `batches[step]` has all."""
-        picture, count = self._picture, len(rows)
+    def empty(self, count: int) -> Batch:
+        """What so many rows of a batch fit into."""
+        picture = self._picture
         pixels = np.float32 if picture.floats else np.uint8
-        made = {
+        return {
             "image": np.empty((count, *picture.size, picture.channels), pixels),
             "label": np.empty(count, np.int32),
             "passed": np.empty(count, np.int32),
         }
+
+    def piece(self, step: int, rows: Sequence[int], into: Batch) -> None:
+        """Makes some rows of a batch, as `batches[step]` has all, in arrays like `empty`'s."""
         places = [divmod(step * self._batch_size + row, self._repeats) for row in rows]
         done = 0
         for visit, group in itertools.groupby(places, key=operator.itemgetter(0)):
             (views, label), passed = self._views(visit, [repeat for _, repeat in group])
             for view in views:
-                made["image"][done] = view
-                made["label"][done], made["passed"][done] = label, passed
+                into["image"][done] = view
+                into["label"][done], into["passed"][done] = label, passed
                 done += 1
-        return made
 
     def _views(self, visit, wanted):
         epoch, record = self._order(visit)

@@ -1,5 +1,6 @@
 """tfds data sets, prepared as array_record and read record by record."""
 
+import contextlib
 import sys
 from typing import Any
 
@@ -90,7 +91,8 @@ def _builder(tfds, name, data_dir):
         if not sys.stderr.isatty():
             tfds.disable_progress_bar()
         try:
-            builder.download_and_prepare()
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for a verb's --json
+                builder.download_and_prepare()
         except ImportError:
             raise UsageError(
                 f"data.name {name!r} is not prepared yet, which needs TensorFlow; "

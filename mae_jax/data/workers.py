@@ -1,17 +1,20 @@
 """Batches made ahead, by threads or by processes that grain starts and watches."""
 
+import atexit
+import multiprocessing.connection
 import os
-from collections.abc import Iterator, Sequence
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 import grain
-import numpy as np
 from absl import flags
 
 from mae_jax.data import memory
+from mae_jax.data.ring import Batch, Ring
 from mae_jax.errors import BrokenRecord, WorkerDied
 
-Batch = dict[str, np.ndarray]
 # What a process makes at a time. Small, so that with many processes the first batch comes soon and
 # little memory waits; large enough that passing it on costs little.
 _ROWS = 32
@@ -26,7 +29,9 @@ class Batches(Protocol):
 
     def __getitem__(self, step: int) -> Batch: ...
 
-    def piece(self, step: int, rows: Sequence[int]) -> Batch: ...
+    def empty(self, count: int) -> Batch: ...
+
+    def piece(self, step: int, rows: Sequence[int], into: Batch) -> None: ...
 
 
 def threads(batches: Batches, start: int) -> Iterator[Batch]:
@@ -37,58 +42,99 @@ def threads(batches: Batches, start: int) -> Iterator[Batch]:
 
 
 def ahead(batches: Batches, start: int, processes: int) -> Iterator[Batch]:
-    """Batches from step `start` on, by processes that make a piece of a batch at a time."""
+    """Batches from step `start` on, by processes that make a piece of a batch at a time.
+
+    Only the numbers of pieces go through grain's queues; pixels and labels lie in a `Ring`.
+    """
+    made = _ahead(batches, start, processes)
+    # Closing needs modules that are gone soon after the process begins to end.
+    atexit.register(_close, weakref.ref(made))
+    return made
+
+
+def _close(made: Callable[[], Generator | None]) -> None:
+    generator = made()
+    if generator is not None:
+        generator.close()
+
+
+def _ahead(batches: Batches, start: int, processes: int) -> Generator[Batch, None, None]:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain passes absl's flags on to its processes
     memory.keep_freed()  # for the batches, which are put together here
-    pieces = _Pieces(batches)
-    per_step = pieces.per_step
-    # What a process holds ready, beside what it works on.
-    ready = max(2, -(-2 * per_step // processes))
+    rows = len(batches.rows)
+    per_step = -(-rows // _ROWS)
+    # Grain holds so many ready for each process twice, there and here: together about a batch. One
+    # is on its way in either place, and one in work: with room for all no process ever waits.
+    ready = -(-per_step // (2 * processes))
+    slots = processes * (2 * ready + 3)
+    ring = Ring(batches.empty(min(rows, _ROWS)), slots, start * per_step)
     made = (
-        grain.MapDataset.source(pieces)[start * per_step :]
-        .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+        grain.MapDataset.source(_Pieces(batches, ring))[start * per_step :]
+        .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         .mp_prefetch(grain.MultiprocessingOptions(processes, per_worker_buffer_size=ready))
     )
-    return _joined(_unwrapped(made), per_step, len(batches.rows))
+    pieces = iter(made)
+    try:
+        yield from _joined(_unwrapped(pieces), batches, ring, processes)
+    finally:
+        ring.end()  # or a process would wait for its slot while grain waits for the process
+        pieces.close()
+        ring.unlink()
 
 
 class _Pieces:
-    """The pieces of all batches in a row."""
+    """The pieces of all batches in a row, each made in its slot of a ring."""
 
-    def __init__(self, batches: Batches):
-        self._batches = batches
+    def __init__(self, batches: Batches, ring: Ring):
+        self._batches, self._ring = batches, ring
         rows = batches.rows
         self._rows = [rows[at : at + _ROWS] for at in range(0, len(rows), _ROWS)]
-
-    @property
-    def per_step(self) -> int:
-        return len(self._rows)
 
     def __len__(self) -> int:
         return len(self._batches) * len(self._rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        step, part = divmod(index, len(self._rows))
-        return self._batches.piece(step, self._rows[part])
+    def __getitem__(self, piece: int) -> tuple[int, int]:
+        """(piece, process): what was made, and where."""
+        step, part = divmod(piece, len(self._rows))
+        rows = self._rows[part]
+        self._ring.wait(piece)
+        into = {name: values[: len(rows)] for name, values in self._ring.slot(piece).items()}
+        self._batches.piece(step, rows, into)
+        return piece, os.getpid()
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _joined(pieces: Iterator[Batch], per_step: int, rows: int) -> Iterator[Batch]:
-    """Batches of pieces, which lie in shared memory that must not outlive its owner."""
+def _end_with_parent() -> None:
+    """Ends this process when its parent was killed: nobody reads what it makes, or stops it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _joined(
+    pieces: Iterator[tuple[int, int]], batches: Batches, ring: Ring, processes: int
+) -> Iterator[Batch]:
+    """Batches of pieces, copied: when a device has read its batch cannot be known here."""
+    rows, seen = len(batches.rows), set()
     while True:
-        batch: Batch = {}
-        filled = 0
-        for _ in range(per_step):
-            piece = next(pieces, None)
+        batch = batches.empty(rows)
+        for start in range(0, rows, _ROWS):
+            piece, process = next(pieces, (None, None))
             if piece is None:
                 return
-            count = len(piece["label"])
-            for name, values in piece.items():
-                if name not in batch:
-                    batch[name] = np.empty((rows, *values.shape[1:]), values.dtype)
-                batch[name][filled : filled + count] = values
-            filled += count
-            del piece, values  # or the last would lie in shared memory when the process ends
+            for name, values in ring.slot(piece).items():
+                part = batch[name][start : start + _ROWS]
+                part[:] = values[: len(part)]
+            del values  # whoever holds it holds the ring
+            ring.release(piece)
+            seen.add(process)
+            if len(seen) == processes:
+                ring.unlink()  # all have it: now it is gone as soon as they are, however they end
         yield batch
 
 

@@ -85,7 +85,9 @@ class PretrainedEncoder:
         self.encoder = holder.encoder
         self._graphdef, self._state = nnx.split(holder)
 
-    def __call__(self, images: np.ndarray | jax.Array, output: str = "mean") -> np.ndarray:
+    def __call__(
+        self, images: np.ndarray | jax.Array, output: str = "mean", *, any_range: bool = False
+    ) -> np.ndarray:
         """Features of images, float32.
 
         Args:
@@ -93,12 +95,14 @@ class PretrainedEncoder:
           output: "mean" of the patch tokens, (B, D); "token", the class token, (B, D); or
             "patches", (B, N, D). All after the encoder's last norm; a mean-pooling classifier
             has none, and its mean goes through its `fc_norm` as its head's input does.
+          any_range: floats are in what the weights' mean and deviation are in, which need not be
+            0 to 1.
 
         Raises:
           UsageError: images of another size, or values out of range.
         """
         self.check_output(output)
-        return self._mapped(images, functools.partial(_features, output=output))
+        return self._mapped(images, functools.partial(_features, output=output), any_range)
 
     def check_output(self, output: str) -> None:
         """Raises UsageError for an output that is unknown, or that this encoder has not."""
@@ -117,10 +121,10 @@ class PretrainedEncoder:
             raise UsageError("attention of the class token needs a model with a class token")
         return self._mapped(images, _attention)
 
-    def _mapped(self, images, function) -> np.ndarray:
+    def _mapped(self, images, function, any_range=False) -> np.ndarray:
         images = np.asarray(images)
         single = images.ndim == 3
-        images = _checked(images[None] if single else images, self.weights)
+        images = _checked(images[None] if single else images, self.weights, any_range)
         made = []
         for start in range(0, len(images), self._batch_size):
             part = images[start : start + self._batch_size]
@@ -134,7 +138,7 @@ class PretrainedEncoder:
         return made[0][0] if single else np.concatenate(made)
 
 
-def _checked(images, weights):
+def _checked(images, weights, any_range):
     d = weights.dimensions
     if images.shape[1:] != (*d.image_size, d.channels) or not len(images):
         raise UsageError(
@@ -146,7 +150,7 @@ def _checked(images, weights):
         return images
     images = images.astype(np.float32)
     low, high = images.min(), images.max()
-    if not (low >= -0.01 and high <= 1.01):
+    if not any_range and not (low >= -0.01 and high <= 1.01):
         raise UsageError(
             f"float images from {low:.3g} to {high:.3g} must be pixels in 0 to 1; uint8 ones may "
             "be 0 to 255, and `.encoder` takes images that are standardised already"

@@ -48,3 +48,8 @@ def test_a_missing_shard_is_refused(copied):
     shard.unlink()
     with pytest.raises((UsageError, BrokenRecord), match="handwritten_digits"):
         TfdsSource("handwritten_digits", "train", directory)[0]
+
+
+def test_preparing_leaves_stdout_alone(tmp_path, capsys):
+    assert len(TfdsSource("handwritten_digits", "test", str(tmp_path)))
+    assert list(tmp_path.rglob("*array_record*")) and not capsys.readouterr().out
