@@ -182,8 +182,8 @@ def test_what_is_chosen_by_default(config):
     assert choose(config, 8, 0.2 * gb) == Split(data=8)
     assert choose(config, 8, gb) == Split(fsdp=8)
     assert choose(config, 16, gb) == Split(data=2, fsdp=8)  # not over all of several hosts
-    assert choose(config, 128, gb) == Split(data=2, fsdp=64)
-    assert choose(config, 2048, gb) == Split(data=32, fsdp=64)
+    assert choose(config, 128, gb) == Split(data=4, fsdp=32)
+    assert choose(config, 2048, gb) == Split(data=64, fsdp=32)
     assert choose(config, 24, gb) == Split(data=2, fsdp=12)
     assert choose(config, 8, gb, tensor=2) == Split(fsdp=4, tensor=2)
     assert choose(config, 8, gb, fsdp=2) == Split(data=2, fsdp=2, tensor=2)
