@@ -50,7 +50,7 @@ RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
 
 # From here on the time saved on Adam's moments is worth the smaller messages.
 _SPLIT_FROM = 256 * 2**20
-# So that parts of the kernels of all standard sizes are multiples of 8 rows, as TPUs move them whole.
+# Parts of the kernels of all standard sizes are multiples of 8 rows then, which TPUs move whole.
 _MOST_PARTS = 32
 # Devices that one machine may have.
 _HOST = 8
