@@ -1,6 +1,5 @@
 """The pre-norm transformer every part of MAE is made of."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -83,17 +82,11 @@ class Attention(nnx.Module):
         self.qkv = Projections(width, dtype=dtype, rngs=rngs)
         self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
 
-    def groups(self, width: int) -> bool:
-        """Whether heads are multiplied in groups."""
-        return self.attention == "grouped" and grouped_heads.fits(width, self.heads)
-
-    def __call__(self, x_BND: jax.Array, tokens_first: bool = False) -> jax.Array:
-        """Tokens to tokens, (B, N, D); grouped heads may come with (N, B, D), `tokens_first`."""
+    def __call__(self, x_BND: jax.Array) -> jax.Array:
         width = x_BND.shape[-1]
-        if self.groups(width):
-            split = functools.partial(grouped_heads.split, tokens_first=tokens_first)
-            q, k, v = self.qkv(x_BND, self._scale(width), split)
-            mixed = grouped_heads.attend(q, k, v, width // self.heads, tokens_first)
+        if self.attention == "grouped" and grouped_heads.fits(width, self.heads):
+            q, k, v = self.qkv(x_BND, self._scale(width), grouped_heads.split)
+            mixed = grouped_heads.attend(q, k, v, width // self.heads)
             return self.proj(mixed, grouped_heads.join)
         q, k, v = (self._split(x) for x in self.qkv(x_BND, self._scale(width)))
         if self.attention == "sequential" and sequential.pays(*q.shape[:3]):
@@ -157,7 +150,6 @@ class Block(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
     With drop path (Huang et al. 2016) both branches are scaled per sample, by `drop_path_scales`.
-    Tokens are (B, N, D), or (N, B, D) if `tokens_first`.
     """
 
     def __init__(
@@ -168,17 +160,15 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(width, dtype, rngs)
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: jax.Array, scale_B2: jax.Array | None = None, *, tokens_first: bool = False
-    ) -> jax.Array:
-        def scaled(branch, index):
-            if scale_B2 is None:
-                return branch
-            scale_B1 = scale_B2[:, index, None].astype(branch.dtype)
-            return branch * (scale_B1[None] if tokens_first else scale_B1[:, None])
+    def __call__(self, x_BND: jax.Array, scale_B2: jax.Array | None = None) -> jax.Array:
+        x_BND = x_BND + _scaled(self.attn(_normalise(self.norm1, x_BND)), scale_B2, 0)
+        return x_BND + _scaled(self.mlp(_normalise(self.norm2, x_BND)), scale_B2, 1)
 
-        x = x + scaled(self.attn(_normalise(self.norm1, x), tokens_first), 0)
-        return x + scaled(self.mlp(_normalise(self.norm2, x)), 1)
+
+def _scaled(branch_BND, scale_B2, index):
+    if scale_B2 is None:
+        return branch_BND
+    return branch_BND * scale_B2[:, index, None, None].astype(branch_BND.dtype)
 
 
 def drop_path_scales(key: jax.Array, batch: int, depth: int, rate: float) -> jax.Array:
@@ -213,13 +203,10 @@ def apply_blocks(
       scales: of their branches, (B, blocks, 2); see `drop_path_scales`.
     """
     structure = nnx.graphdef(stack[0])
-    _, tokens, width = x_BND.shape
-    tokens_first = stack[0].attn.groups(width) and grouped_heads.tokens_first(tokens)
-    x = x_BND.swapaxes(0, 1) if tokens_first else x_BND
 
-    def step(x, one):
+    def step(x_BND, one):
         state, scale_B2 = one
-        return nnx.merge(structure, state)(x, scale_B2, tokens_first=tokens_first), None
+        return nnx.merge(structure, state)(x_BND, scale_B2), None
 
     if remat:
         step = jax.checkpoint(step)
@@ -227,8 +214,7 @@ def apply_blocks(
     if scan and len(stack) > 1:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         by_block = None if scales is None else jnp.moveaxis(scales, 1, 0)
-        x, _ = jax.lax.scan(step, x, (stacked, by_block))
-    else:
-        for index, state in enumerate(states):
-            x, _ = step(x, (state, None if scales is None else scales[:, index]))
-    return x.swapaxes(0, 1) if tokens_first else x
+        return jax.lax.scan(step, x_BND, (stacked, by_block))[0]
+    for index, state in enumerate(states):
+        x_BND, _ = step(x_BND, (state, None if scales is None else scales[:, index]))
+    return x_BND

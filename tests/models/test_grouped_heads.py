@@ -46,35 +46,3 @@ def test_heads_that_fill_no_register_go_alone(width, heads):
             width, heads, attention="grouped", dtype=jnp.float32, rngs=nnx.Rngs(0)
         )
         assert attention(jnp.ones((1, 3, width))).shape == (1, 3, width)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "first"), [(5, True), (50, True), (65, True), (8, False), (197, False), (257, False)]
-)
-def test_tokens_come_first_where_they_fill_no_rows(tokens, first):
-    assert grouped_heads.tokens_first(tokens) == first
-
-
-@pytest.mark.parametrize("tokens", [5, 8])
-@pytest.mark.parametrize("scan", [True, False])
-def test_blocks_with_groups_are_blocks(tokens, scan):
-    common = dict(dtype=jnp.float32)
-    plain = transformer.blocks(128, 2, 2, rngs=nnx.Rngs(0), **common)
-    grouped = transformer.blocks(128, 2, 2, attention="grouped", rngs=nnx.Rngs(0), **common)
-    x = jax.random.normal(jax.random.key(1), (3, tokens, 128))
-    scales = jnp.arange(12, dtype=jnp.float32).reshape(3, 2, 2)
-
-    def outcome(stack):
-        graphdef, state = nnx.split(stack)
-
-        def total(state, x):
-            y = transformer.apply_blocks(nnx.merge(graphdef, state), x, scan=scan, scales=scales)
-            return jnp.sin(y).sum(), y
-
-        return jax.grad(total, (0, 1), has_aux=True)(state, x)
-
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
-        outcome(plain),
-        outcome(grouped),
-    )
