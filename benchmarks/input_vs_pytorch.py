@@ -221,7 +221,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", type=int, default=512, help="how many small images")
-    parser.add_argument("--camera", type=int, default=64, help="how many large images")
+    parser.add_argument("--camera", type=int, default=64, help="how many large images; 0: none")
     parser.add_argument("--steps", type=int, default=120, help="batches, with workers")
     parser.add_argument("--json", help="file for the numbers")
     arguments = parser.parse_args()
@@ -231,7 +231,8 @@ def main():
         photographs.write(small, arguments.small, photographs.SMALL)
         photographs.write(camera, arguments.camera, photographs.CAMERA)
         numbers = report("ImageNet-sized", small, arguments.small, arguments.rounds)
-        numbers |= report("camera-sized", camera, arguments.camera, arguments.rounds)
+        if arguments.camera:
+            numbers |= report("camera-sized", camera, arguments.camera, arguments.rounds)
         print("\nImageNet-sized, by the clock, with worker processes")
         for workers in (1, 2):
             (ours, ours_cpu), (theirs, _) = with_workers(str(small), arguments.steps, workers)

@@ -1,4 +1,4 @@
-r"""The same network as configs/digits_finetune.py trains, from scratch and with a recipe of its own.
+r"""The network of configs/digits_finetune.py, from scratch and with a recipe of its own.
 
     mae-jax finetune --config=configs/digits_scratch.py --workdir=runs/digits-scratch --draws=5 \
         --labels=10,50,100,all
