@@ -1,7 +1,7 @@
 r"""The network of configs/digits_finetune.py, from scratch and with a recipe of its own.
 
     mae-jax finetune --config=configs/digits_scratch.py --workdir=runs/digits-scratch --draws=5 \
-        --labels=10,50,100,all
+        --labels=10,all
 
 Three times the updates of the fine-tuning in docs/evaluate.md, which has what to expect, no layer
 decay and a lower learning rate: with more labels than ten of each, the fine-tuning's recipe fails
