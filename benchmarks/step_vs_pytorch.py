@@ -132,7 +132,7 @@ def _ours(name: str, size: str, images, options: argparse.Namespace, full: bool 
     from mae_jax.train import state
     from mae_jax.train.objectives import Reconstruct
     from mae_jax.train.optimizer import Recipe
-    from mae_jax.train.step import train_step
+    from mae_jax.train.step import put, train_step
 
     config = default_config()
     config.model.size, config.model.dtype = size, options.precision
@@ -147,9 +147,8 @@ def _ours(name: str, size: str, images, options: argparse.Namespace, full: bool 
         config, steps=10**6, steps_per_epoch=1, undecayed=(), depth=objective.dimensions.depth
     )
     layout = Layout.of(Split(1, 1, 1, False), jax.devices()[:1])
-    batch = layout.put_batch(
-        {"image": images, "label": np.zeros(len(images), np.int32)}, len(images)
-    )
+    given = {"image": images, "label": np.zeros(len(images), np.int32)}
+    batch = put(given, layout, len(images))
     current = [state.create(objective, recipe, 0, layout)]
 
     def run(steps):

@@ -18,10 +18,11 @@ from mae_jax.models import flops
 from mae_jax.parallel import Layout
 from mae_jax.train import metrics, state
 from mae_jax.train.objectives import Classify, Reconstruct, compute_dtype
-from mae_jax.train.step import train_step
+from mae_jax.train.step import put, train_step
 from mae_jax.train.task import Task, prepare
 from mae_jax.weights import start
 
+_ENDLESS = 2**31
 _INPUT_SECONDS = 30.0  # after which the loader was watched for long enough
 
 
@@ -53,12 +54,12 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     metrics.say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")
     result: dict[str, Any] = {"device": _device(), "batch_size": batch_size}
 
-    made = _batches(task, layout)
+    made = task.batches(layout, steps=_ENDLESS)
     result["input_images_per_second"] = batch_size / _input_seconds(made, steps)
     metrics.say(f"loader: {result['input_images_per_second']:.4g} images/s by itself")
 
     trainer = _Trainer(task, layout)
-    held = layout.put_batch(next(made), batch_size)
+    held = put(next(made), layout, batch_size)
     metrics.say("compiling the step")
     result["compile_seconds"] = trainer.compile(held)
     seconds = trainer.time(lambda: held, steps, "step")
@@ -72,13 +73,13 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     result |= _share_of_peak(task, median)
 
     # From a fresh start: nothing that was made while the step alone was timed.
-    made, waited = _batches(task, layout), []
+    made, waited = task.batches(layout, steps=_ENDLESS), []
 
     def following():
         began = time.perf_counter()
         batch = next(made)
         waited.append(time.perf_counter() - began)
-        return layout.put_batch(batch, batch_size)
+        return put(batch, layout, batch_size)
 
     for _ in range(_ahead()):
         next(made)
@@ -127,22 +128,6 @@ class _Trainer:
                 metrics.say(f"{what}: {i} of {steps}, {left:.0f} s left")
         jax.block_until_ready((before, self._state))
         return [b - a for a, b in itertools.pairwise(ends)]
-
-
-def _batches(task: Task, layout: Layout) -> Iterator[loader.Batch]:
-    config, workers = task.config, task.config.data.workers
-    if workers is None:
-        workers = loader.default_workers(config.data.cache)
-    return loader.TrainBatches(
-        task.train,
-        loader.Picture.from_config(config),
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        steps=2**31,  # without end: epoch follows epoch
-        cache=config.data.cache,
-        rows=layout.rows(config.data.batch_size),
-        repeats=config.data.repeats,
-    ).iterate(0, workers)
 
 
 def _ahead() -> int:

@@ -167,6 +167,11 @@ class Layout:
         return cls(make_mesh(split, devices), split.zero)
 
     @property
+    def batch_shards(self) -> int:
+        """Parts that a batch is split into."""
+        return math.prod(self.mesh.shape[axis] for axis in _BATCH)
+
+    @property
     def replicated(self) -> NamedSharding:
         """The whole array on every device."""
         return NamedSharding(self.mesh, PartitionSpec())

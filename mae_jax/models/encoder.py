@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import patches, products, transformer
+from mae_jax.models import grouped_heads, patches, products, transformer
 from mae_jax.models.sizes import Dimensions
 
 
@@ -101,7 +101,36 @@ class Encoder(nnx.Module):
         Returns:
           (B, [1 +] K, D): the class token first where there is one, then the patches.
         """
-        x_BND = self.embed(images, keep_BK=keep_BK, mask_BN=mask_BN)
+        patches_BKP = patches.patchify(images, self.patch_size)
+        if keep_BK is not None:
+            # Pixels are chosen before the projection: no work, and no gradient, for the rest.
+            patches_BKP = patches.take(patches_BKP, keep_BK)
+        return self.encode(patches_BKP, keep_BK=keep_BK, mask_BN=mask_BN, scales=scales)
+
+    def encode(
+        self,
+        patches_BKP: jax.Array,
+        *,
+        keep_BK: jax.Array | None = None,
+        mask_BN: jax.Array | None = None,
+        scales: jax.Array | None = None,
+        shards: int | None = None,
+    ) -> jax.Array:
+        """What a call gives, from patches that are cut and chosen already.
+
+        Args:
+          patches_BKP: standardised.
+          keep_BK: which these are; all in raster order by default.
+          mask_BN: as in a call.
+          scales: as in a call.
+          shards: parts that the batch is spread over devices in, if that is known. Samples of a
+            part may share rows of tokens then, where that is faster; the result is the same.
+        """
+        x_BND = self.embed(patches_BKP, keep_BK=keep_BK, mask_BN=mask_BN)
+        samples, shape = 1, x_BND.shape
+        if shards is not None and scales is None and self.blocks[0].attn.is_grouped(shape[-1]):
+            samples = grouped_heads.samples_in_a_row(shape[0] // shards, shape[1])
+        x_BND = x_BND.reshape(shape[0] // samples, samples * shape[1], shape[2])
         for part in (slice(0, self.frozen), slice(self.frozen, None)):
             if not len(self.blocks[part]):
                 continue
@@ -113,7 +142,9 @@ class Encoder(nnx.Module):
                 scan=self.scan,
                 remat=self.remat,
                 scales=None if scales is None else scales[:, part],
+                samples=samples,
             )
+        x_BND = x_BND.reshape(shape)
         return x_BND if self.norm is None else self.norm(x_BND)
 
     def attention(self, images: jax.Array) -> jax.Array:
@@ -122,7 +153,7 @@ class Encoder(nnx.Module):
         Args:
           images: (B, *spatial, C) standardised; T is 1 + N with a class token, which comes first.
         """
-        x_BND = self.embed(images)
+        x_BND = self.embed(patches.patchify(images, self.patch_size))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
         last = self.blocks[-1]
@@ -130,21 +161,18 @@ class Encoder(nnx.Module):
 
     def embed(
         self,
-        images: jax.Array,
+        patches_BKP: jax.Array,
         *,
         keep_BK: jax.Array | None = None,
         mask_BN: jax.Array | None = None,
     ) -> jax.Array:
-        """What the first block reads, (B, [1 +] K, D); arguments as in a call."""
-        patches_BNP = patches.patchify(images, self.patch_size)
+        """What the first block reads, (B, [1 +] K, D); arguments as of `encode`."""
         tokens = 0 if self.cls_token is None else 1
         pos_embed = self.pos_embed[...].astype(self.dtype)
         pos_BND = pos_embed[:, tokens:]
         if keep_BK is not None:
-            # Pixels are gathered before the projection: no work, and no gradient, for the rest.
-            patches_BNP = jnp.take_along_axis(patches_BNP, keep_BK[..., None], axis=1)
             pos_BND = pos_BND[0][keep_BK]
-        x_BND = self.patch_embed(patches_BNP)
+        x_BND = self.patch_embed(patches_BKP)
         if mask_BN is not None:
             hidden = self.mask_token[...].astype(self.dtype)
             x_BND = jnp.where(mask_BN[..., None] > 0, hidden, x_BND)

@@ -32,6 +32,7 @@ def training_flops(
         + _blocks(seen + token, d.width, d.depth)
         + (seen + token) * d.width * d.decoder_width
         + _blocks(d.patches + token, d.decoder_width, d.decoder_depth)
+        - _left_out(d.patches + token, kept + token, d.decoder_width)
         + hidden * d.decoder_width * values
     )
     return 3 * 2 * products
@@ -48,3 +49,8 @@ def _blocks(tokens: int, width: int, depth: int) -> int:
     # Per token: width^2 each for queries, keys, values and output, eight for the two layers of the
     # Mlp; and a product of `width` with every token for the scores and for the mixing.
     return depth * tokens * (12 * width**2 + 2 * tokens * width)
+
+
+def _left_out(tokens: int, unused: int, width: int) -> int:
+    # Of unused tokens the last block needs keys and values alone.
+    return unused * (10 * width**2 + 2 * tokens * width)

@@ -10,6 +10,9 @@ The gradient is written by hand so that every product has this form, and so that
 never normalised at its full size: exponentials are stored, and what is divided by their sums are
 the much smaller outputs and gradients.
 
+Where samples have so few tokens that their keys would leave most lanes empty, several samples can
+share a row of tokens. Tokens fill the registers better then in everything around attention, too.
+
 Suffixes: G groups, h heads of a group, L lanes of a group; Q and K are tokens.
 """
 
@@ -36,24 +39,42 @@ def join(x_BNGL: jax.Array, kernel_DD: jax.Array) -> jax.Array:
     return jnp.einsum("bngl,gld->bnd", x_BNGL, kernel_DD.reshape(-1, _LANES, kernel_DD.shape[-1]))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def attend(q_BQGL: jax.Array, k_BKGL: jax.Array, v_BKGL: jax.Array, size: int) -> jax.Array:
-    """Softmax attention of scaled queries over heads of `size`, (B, Q, G, L)."""
-    return _forward(q_BQGL, k_BKGL, v_BKGL, size)[0]
+def samples_in_a_row(samples: int, tokens: int) -> int:
+    """How many samples of so many tokens best share a row: what divides them and fits the lanes."""
+    fitting = range(1, min(samples, _LANES // tokens) + 1)
+    return max((n for n in fitting if samples % n == 0), default=1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def attend(
+    q_BQGL: jax.Array, k_BKGL: jax.Array, v_BKGL: jax.Array, size: int, samples: int = 1
+) -> jax.Array:
+    """Softmax attention of scaled queries over heads of `size`, (B, Q, G, L).
+
+    A row of tokens holds `samples` samples one after the other, which do not see each other.
+    """
+    return _forward(q_BQGL, k_BKGL, v_BKGL, size, samples)[0]
 
 
 @jax.named_scope("attention")
-def _forward(q_BQGL, k_BKGL, v_BKGL, size):
+def _forward(q_BQGL, k_BKGL, v_BKGL, size, samples):
     scores = jnp.einsum("bqghl,bkgl->bghqk", _by_head(q_BQGL, size), k_BKGL).astype(jnp.float32)
-    exps = jnp.exp(scores - scores.max(-1, keepdims=True))
-    share_BQGL = _over_lanes(1 / exps.sum(-1), size).astype(q_BQGL.dtype)
-    exps_BGhQK = exps.astype(q_BQGL.dtype)
+    if samples > 1:
+        scores = jnp.where(_of_one_sample(*scores.shape[-2:], samples), scores, -jnp.inf)
+    exps_BGhQK = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(q_BQGL.dtype)
+    # Their sums as a product too, in all lanes of a head: cheaper than adding up numbers in memory.
+    ones_BKGhL = _by_head(jnp.ones_like(v_BKGL), size)
+    sums_BQGL = jnp.einsum(
+        "bghqk,bkghl->bqgl", exps_BGhQK, ones_BKGhL, preferred_element_type=jnp.float32
+    )
+    share_BQGL = (1 / sums_BQGL).astype(q_BQGL.dtype)
     mixed_BQGL = jnp.einsum("bghqk,bkghl->bqgl", exps_BGhQK, _by_head(v_BKGL, size)) * share_BQGL
     return mixed_BQGL, (q_BQGL, k_BKGL, v_BKGL, mixed_BQGL, exps_BGhQK, share_BQGL)
 
 
 @jax.named_scope("attention")
-def _backward(size, saved, ct_BQGL):
+def _backward(size, samples, saved, ct_BQGL):
+    del samples  # exponentials between samples are zero
     q_BQGL, k_BKGL, v_BKGL, mixed_BQGL, exps_BGhQK, share_BQGL = saved
     ct_BQGL = ct_BQGL * share_BQGL
     # Softmax subtracts the weights' mean of the gradient, which is also this product.
@@ -81,7 +102,7 @@ def _by_head(x_BNGL: jax.Array, size: int) -> jax.Array:
     return x_BNGL[:, :, :, None] * _heads(size, x_BNGL.dtype)[None, None, None]
 
 
-def _over_lanes(x_BGhN: jax.Array, size: int) -> jax.Array:
-    """(B, N, G, L): the number of a head in each of its lanes."""
-    # As a product: spreading numbers over lanes any other way is slow. Each sum has one term.
-    return jnp.einsum("bghn,hl->bngl", x_BGhN, _heads(size, x_BGhN.dtype))
+def _of_one_sample(queries: int, keys: int, samples: int) -> jax.Array:
+    """(1, 1, 1, Q, K): whether a query and a key are of the same of `samples` samples."""
+    query, key = (jnp.arange(count) // (count // samples) for count in (queries, keys))
+    return (query[:, None] == key[None, :])[None, None, None]

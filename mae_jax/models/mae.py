@@ -1,7 +1,7 @@
 """The masked autoencoder (He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -70,33 +70,32 @@ class Decoder(nnx.Module):
           hidden: only the hidden patches (B, M, P), in the order of `masks.hide_BM`, which is all
             the loss needs; else all patches (B, N, P) in raster order.
         """
-        # Attention does not mind the order, so that patches stay in the order of their noise, and
-        # what is looked up in their order is a table without a gradient.
         x_BND, pos_embed = self.embed(latent), self.pos_embed[...].astype(self.dtype)
         cls, x_BND = x_BND[:, : self.tokens], x_BND[:, self.tokens :]
-        kept = masks.keep_BK.shape[1]
+        cls = cls + jnp.broadcast_to(pos_embed[:, : self.tokens], cls.shape)
+        # Attention does not mind the order. With hidden patches first, the last block can leave
+        # out the rest; and what is looked up is a table without a gradient.
+        order_BN = jnp.concatenate([masks.hide_BM, masks.keep_BK], axis=1)
+        pos_BND = pos_embed[0, self.tokens :][order_BN]
         if self.mask_token is None:
-            pos_BND = pos_embed[:, self.tokens :]
+            x_BND = patches.take(x_BND, order_BN)
         else:
-            order_BN = jnp.concatenate([masks.keep_BK, masks.hide_BM], axis=1)
-            pos_BND = pos_embed[0, self.tokens :][order_BN]
             token = self.mask_token[...].astype(self.dtype)
-            shape = (x_BND.shape[0], masks.hide_BM.shape[1], x_BND.shape[2])
-            x_BND = jnp.concatenate([x_BND, jnp.broadcast_to(token, shape)], axis=1)
-        x_BND = x_BND + jnp.broadcast_to(pos_BND, x_BND.shape)
-        if self.tokens:
-            cls = cls + jnp.broadcast_to(pos_embed[:, :1], cls.shape)
-            x_BND = jnp.concatenate([cls, x_BND], axis=1)
-        x_BND = transformer.apply_blocks(self.blocks, x_BND, scan=self.scan, remat=self.remat)[
-            :, self.tokens :
-        ]
-        if self.mask_token is None:
-            if hidden:
-                x_BND = jnp.take_along_axis(x_BND, masks.hide_BM[..., None], axis=1)
-        elif hidden:
-            x_BND = x_BND[:, kept:]
-        else:
-            x_BND = jnp.take_along_axis(x_BND, masks.restore_BN[..., None], axis=1)
+            shape = (*masks.hide_BM.shape, token.shape[-1])
+            x_BND = jnp.concatenate([jnp.broadcast_to(token, shape), x_BND], axis=1)
+        x_BND = jnp.concatenate([x_BND + pos_BND, cls], axis=1)
+        x_BND = transformer.apply_blocks(
+            self.blocks,
+            x_BND,
+            scan=self.scan,
+            remat=self.remat,
+            queries=masks.hide_BM.shape[1] if hidden else None,
+        )
+        if not hidden:
+            # Where a patch stands: those that `restore_BN` counts first come last here.
+            count = order_BN.shape[1]
+            place_BN = (masks.restore_BN + masks.hide_BM.shape[1]) % count
+            x_BND = patches.take(x_BND[:, :count], place_BN)
         return self.pred(self.norm(x_BND)).astype(jnp.float32)
 
 
@@ -207,13 +206,33 @@ class MaskedAutoencoder(nnx.Module):
         loss = (error_BN * masks.mask_BN).sum() / masks.mask_BN.sum()
         return Output(loss, pred, masks.mask_BN, latent)
 
-    def loss(self, images: jax.Array, *, noise: jax.Array) -> jax.Array:
-        """The loss of a call, scalar float32, from predictions of the hidden patches alone."""
+    def loss(
+        self,
+        images: jax.Array,
+        *,
+        noise: jax.Array,
+        standardise: Callable[[jax.Array], jax.Array] = lambda patches: patches,
+        shards: int | None = None,
+    ) -> jax.Array:
+        """The loss of a call, scalar float32, from predictions of the hidden patches alone.
+
+        Args:
+          images: (B, *spatial, C), of any type that `standardise` takes.
+          noise: (B, N), as of a call.
+          standardise: makes of patches, (B, any, P), what a call would have. Images of bytes are
+            cut into patches, and those chosen, in a quarter of the memory.
+          shards: as of `Encoder.encode`.
+        """
         masks = self.draw_masks(images, mask_ratio=self.mask_ratio, noise=noise)
-        pred_BMP = self.decoder(self.encode(images, masks), masks, hidden=True)
-        target_BNP = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
-        target_BMP = jnp.take_along_axis(target_BNP, masks.hide_BM[..., None], axis=1)
-        return jnp.square(pred_BMP - self._target(target_BMP)).mean()
+        patches_BNP = patches.patchify(images, self.dimensions.patch_size)
+        if self.mask_tokens_in_encoder:
+            seen, where = patches_BNP, dict(mask_BN=masks.mask_BN)
+        else:
+            seen, where = patches.take(patches_BNP, masks.keep_BK), dict(keep_BK=masks.keep_BK)
+        latent = self.encoder.encode(standardise(seen), shards=shards, **where)
+        pred_BMP = self.decoder(latent, masks, hidden=True)
+        hidden = standardise(patches.take(patches_BNP, masks.hide_BM)).astype(jnp.float32)
+        return jnp.square(pred_BMP - self._target(hidden)).mean()
 
     def draw_masks(
         self,

@@ -40,6 +40,11 @@ def patchify(images: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     return x.reshape(batch, count(grid), math.prod(patch_size) * channels)
 
 
+def take(patches_BNP: jax.Array, index_BK: jax.Array) -> jax.Array:
+    """(B, K, P): some patches, or other tokens, of every sample."""
+    return jnp.take_along_axis(patches_BNP, index_BK[..., None], axis=1)
+
+
 def unpatchify(patches_BNP: jax.Array, grid: Sequence[int], patch_size: Sequence[int]) -> jax.Array:
     """The inverse of `patchify`: (B, N, P) to (B, *spatial, C)."""
     batch, axes = patches_BNP.shape[0], len(grid)

@@ -20,10 +20,9 @@ from mae_jax.errors import UsageError
 from mae_jax.models import flops
 from mae_jax.parallel import Layout
 from mae_jax.plan import program, topology
-from mae_jax.train import state
+from mae_jax.train import state, step
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.optimizer import Recipe
-from mae_jax.train.step import train_step
 
 # Training images of data sets that people plan for before they have them.
 _IMAGES = {"imagenet2012": 1_281_167, "places365_small": 1_803_460, "i_naturalist2018": 437_513}
@@ -150,12 +149,14 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
     )
     batch = {
         "image": jax.ShapeDtypeStruct(
-            (batch_size, *d.image_size, d.channels), jnp.uint8, sharding=layout.per_sample
+            step.rows_of((batch_size, *d.image_size, d.channels)),
+            jnp.uint8,
+            sharding=layout.per_sample,
         ),
         "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=layout.per_sample),
     }
     seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=layout.replicated)
-    lowered = train_step.lower(
+    lowered = step.train_step.lower(
         template,
         batch,
         seed,

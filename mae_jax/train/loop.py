@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
-from mae_jax.train.step import train_step
+from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare
 from mae_jax.train.watch import Watch
@@ -118,7 +118,7 @@ class _Run:
             steps_per_epoch=task.steps_per_epoch,
             batch_size=config.data.batch_size,
         )
-        batches = self._batches()
+        batches = self.task.batches(self.layout, first=self.first, ledger=self.broken)
         seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
@@ -268,27 +268,9 @@ class _Run:
         )
         return fresh, 0
 
-    def _batches(self) -> Iterator[loader.Batch]:
-        """This process's part of every batch that is still to come."""
-        task, config = self.task, self.task.config
-        workers = config.data.workers
-        if workers is None:
-            workers = loader.default_workers(config.data.cache)
-        return loader.TrainBatches(
-            task.train,
-            loader.Picture.from_config(config),
-            batch_size=config.data.batch_size,
-            seed=config.seed,
-            steps=task.steps,
-            cache=config.data.cache,
-            rows=self.layout.rows(config.data.batch_size),
-            repeats=config.data.repeats,
-            ledger=self.broken,
-        ).iterate(self.first, workers)
-
     def _put(self, batch: loader.Batch):
         """A batch on its way to the devices."""
-        return self.layout.put_batch(batch, self.task.config.data.batch_size)
+        return put(batch, self.layout, self.task.config.data.batch_size)
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         if self.metrics:

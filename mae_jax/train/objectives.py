@@ -85,8 +85,14 @@ class Objective:
         del key
         return batch
 
-    def loss(self, model: nnx.Module, batch: Batch) -> jax.Array:
-        """Scalar float32 loss of a batch that `draw` has been through."""
+    def loss(self, model: nnx.Module, batch: Batch, shards: int = 1) -> jax.Array:
+        """Scalar float32 loss of a batch that `draw` has been through.
+
+        Args:
+          model: as `create` makes it.
+          batch: drawn.
+          shards: equal parts that lie on different devices.
+        """
         raise NotImplementedError
 
     def measure(self, model: nnx.Module, batch: Batch) -> Batch:
@@ -94,9 +100,15 @@ class Objective:
         raise NotImplementedError
 
     def standardise(self, images: jax.Array) -> jax.Array:
-        """(B, *spatial, C) uint8 or float32 to float32 of zero mean and unit deviation."""
-        shape = (1,) * (images.ndim - 1) + (len(self.mean),)
-        mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (self.mean, self.std))
+        """Pixels (…, C), uint8 or float32, to float32 of zero mean and unit deviation.
+
+        The last axis may hold the channels of several pixels, as that of patches does.
+        """
+        shape, repeats = (1,) * (images.ndim - 1) + (-1,), images.shape[-1] // len(self.mean)
+        mean, std = (
+            jnp.tile(jnp.asarray(v, jnp.float32), repeats).reshape(shape)
+            for v in (self.mean, self.std)
+        )
         # Pixels that come as float32 are in the units of the mean already.
         pixels = images / jnp.float32(255) if images.dtype == jnp.uint8 else images
         return (pixels.astype(jnp.float32) - mean) / std
@@ -124,8 +136,10 @@ class Reconstruct(Objective):
         sample = masking.SAMPLINGS[dict(self.arguments)["sampling"]]
         return batch | {"noise": sample(key, len(batch["image"]), self.dimensions.grid)}
 
-    def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
-        return model.loss(self.standardise(batch["image"]), noise=batch["noise"])
+    def loss(self, model: MaskedAutoencoder, batch: Batch, shards: int = 1) -> jax.Array:
+        return model.loss(
+            batch["image"], noise=batch["noise"], standardise=self.standardise, shards=shards
+        )
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images = self.standardise(batch["image"])
@@ -228,7 +242,8 @@ class Classify(Objective):
             drawn |= {f"partner_{name}": drawn[name][partner] for name in names} | mixed
         return drawn
 
-    def loss(self, model: VisionTransformer, batch: Batch) -> jax.Array:
+    def loss(self, model: VisionTransformer, batch: Batch, shards: int = 1) -> jax.Array:
+        del shards  # whole images fill rows of tokens by themselves
         images, targets = self._view(batch, ""), self._targets(batch["label"])
         if self.mixup or self.cutmix:
             share = batch["share"]

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -12,6 +13,31 @@ from mae_jax.train import working
 from mae_jax.train.objectives import Batch, Objective
 from mae_jax.train.optimizer import Recipe, joined
 from mae_jax.train.state import TrainState
+
+
+def put(batch: dict[str, np.ndarray], layout: Layout, batch_size: int) -> Batch:
+    """Starts the transfer of this process's share of a batch to the devices.
+
+    Images travel as rows of pixels, (B, H, W * C): that is how patches are cut from them cheaply.
+    An axis of three channels TPUs either fill up to 128 or move outside of a row.
+
+    Args:
+      batch: of `loader.TrainBatches` or `loader.plain_batches`.
+      layout: of the state.
+      batch_size: over all processes.
+    """
+    images = batch["image"]
+    return layout.put_batch(batch | {"image": images.reshape(*rows_of(images.shape))}, batch_size)
+
+
+def rows_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of images (B, *spatial, C) as they travel."""
+    return (*shape[:-2], shape[-2] * shape[-1])
+
+
+def _as_images(batch, objective):
+    d = objective.dimensions
+    return batch | {"image": batch["image"].reshape(-1, *d.image_size, d.channels)}
 
 
 @functools.partial(
@@ -33,7 +59,8 @@ def train_step(
 
     Args:
       state: is given up.
-      batch: "image" (B, *spatial, C) uint8 and "label" (B,) int32.
+      batch: "image" (B, *spatial, C) uint8, as `put` gives them or as they are, and "label" (B,)
+        int32.
       seed: scalar; random numbers are a function of it and of the step.
       layout: where the state lies, and stays.
       accumulate: parts the batch is worked through in, with the result of the whole.
@@ -44,7 +71,8 @@ def train_step(
     model = objective.abstract()
     graphdef, dtypes = nnx.graphdef(model), working.kernel_dtypes(model)
     # Drawn at the global batch shape, before anything is split: the same on any mesh.
-    batch = objective.draw(batch, jax.random.fold_in(jax.random.key(seed), state.step))
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    batch = objective.draw(_as_images(batch, objective), key)
 
     trained, frozen = recipe.split(state.params)
     used, fixed = (working.gathered(tree, dtypes, layout) for tree in (trained, frozen))
@@ -52,7 +80,7 @@ def train_step(
     def loss_and_gradient(part, tables):
         def loss(used):
             model = nnx.merge(graphdef, joined(used, fixed), tables)
-            value = objective.loss(model, part)
+            value = objective.loss(model, part, layout.batch_shards)
             # As the model leaves them: a BatchNorm's statistics move on.
             return value, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
@@ -78,10 +106,10 @@ def train_step(
         (total, tables), _ = jax.lax.scan(add, (zeros, tables), parts)
         loss, gradient = jax.tree.map(lambda x: x / accumulate, total)
 
-    # Each device gets the sum of its part of the gradient only, if that is all it updates.
     part_of = functools.partial(
         jax.lax.with_sharding_constraint, shardings=layout.optimizer(trained)
     )
+    # Each device gets the sum of its part of the gradient only, if that is all it updates.
     gradient = working.scattered(gradient, trained, layout)
     with jax.named_scope("optimizer"):  # by which `plan` knows it
         updates, opt_state = recipe.build().update(gradient, state.opt_state, part_of(trained))
@@ -117,5 +145,6 @@ def apply(
     model = objective.abstract()
     params = working.gathered(state.params, working.kernel_dtypes(model), layout)
     model = nnx.merge(nnx.graphdef(model), params, state.tables)
-    made = getattr(objective, method)(model, objective.draw(batch, key))
+    batch = objective.draw(_as_images(batch, objective), key)
+    made = getattr(objective, method)(model, batch)
     return jax.lax.with_sharding_constraint(made, layout.replicated)

@@ -1,14 +1,15 @@
 """What a run trains, on what and for how long: a config made concrete, and checked."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from mae_jax import config as config_lib
 from mae_jax import parallel
 from mae_jax.cross_checks import check_batch
-from mae_jax.data import few, sources
+from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
-from mae_jax.parallel import Split
+from mae_jax.parallel import Layout, Split
 from mae_jax.train import state
 from mae_jax.train.objectives import Classify, Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
@@ -26,6 +27,38 @@ class Task:
     steps: int
     steps_per_epoch: float
     split: Split
+
+    def batches(
+        self,
+        layout: Layout,
+        *,
+        first: int = 0,
+        steps: int | None = None,
+        ledger: broken.Ledger | None = None,
+    ) -> Iterator[loader.Batch]:
+        """This process's part of every batch of the run.
+
+        Args:
+          layout: of the state.
+          first: the step to begin with.
+          steps: where to end; the run's own number by default.
+          ledger: of records that cannot be read, and are to be left out.
+        """
+        data = self.config.data
+        workers = data.workers
+        if workers is None:
+            workers = loader.default_workers(data.cache)
+        return loader.TrainBatches(
+            self.train,
+            loader.Picture.from_config(self.config),
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            steps=self.steps if steps is None else steps,
+            cache=data.cache,
+            rows=layout.rows(data.batch_size),
+            repeats=data.repeats,
+            ledger=ledger,
+        ).iterate(first, workers)
 
     def is_due(self, step: int, epochs: float) -> bool:
         """Whether what is done every so many epochs is done after this step.

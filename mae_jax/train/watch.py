@@ -121,9 +121,8 @@ class Watch:
         return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
 
     def _apply(self, method, state, batch, index):
-        on_device = self._layout.put_batch(
-            {name: batch[name] for name in ("image", "label")}, self._batch_size
-        )
+        given = {name: batch[name] for name in ("image", "label")}
+        on_device = step_lib.put(given, self._layout, self._batch_size)
         return step_lib.apply(
             state,
             on_device,
