@@ -50,8 +50,9 @@ RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
 
 # From here on the time saved on Adam's moments is worth the smaller messages.
 _SPLIT_FROM = 256 * 2**20
-# Parts of the kernels of all standard sizes are multiples of 8 rows then, which TPUs move whole.
-_MOST_PARTS = 32
+# TPUs move 8 rows at a time: parts of the kernels of all standard sizes are multiples of that up to
+# the first number of parts; up to the second where the model's widths have such parts.
+_PARTS, _MOST_PARTS, _ROWS = 32, 64, 8
 # Devices that one machine may have.
 _HOST = 8
 
@@ -75,7 +76,9 @@ class Split:
         return mesh + (", optimizer split over data too" if self.zero else "")
 
 
-def choose(section, devices: int, optimizer_bytes: Callable[[], int]) -> Split:
+def choose(
+    section, devices: int, widths: Sequence[int], optimizer_bytes: Callable[[], int]
+) -> Split:
     """What the config section `parallel` says, and a default for what it leaves open.
 
     Small states are whole on every device. Others are split over most devices and gathered once a
@@ -86,6 +89,7 @@ def choose(section, devices: int, optimizer_bytes: Callable[[], int]) -> Split:
     Args:
       section: `fsdp`, `tensor` and `zero`; None leaves `fsdp` open.
       devices: how many, over all hosts.
+      widths: of the model's stacks of blocks.
       optimizer_bytes: gives the bytes of the optimizer's state; asked only if the answer depends
         on it.
 
@@ -106,14 +110,15 @@ def choose(section, devices: int, optimizer_bytes: Callable[[], int]) -> Split:
     if fsdp is None:
         # Who chooses ZeRO-1 wants the parameters whole.
         split = rest > 1 and not zero and optimizer_bytes() >= _SPLIT_FROM
-        fsdp = usual_parts(rest) if split else 1
+        fsdp = usual_parts(rest, widths) if split else 1
     data = rest // fsdp
     return Split(data, fsdp, tensor, zero and data > 1)
 
 
-def usual_parts(devices: int) -> int:
+def usual_parts(devices: int, widths: Sequence[int]) -> int:
     """Devices that a state is split over by default, of those that the batch is spread over."""
-    fitting = [n for n in _divisors(devices) if n <= _MOST_PARTS]
+    whole_rows = {n: all(width % (_ROWS * n) == 0 for width in widths) for n in _divisors(devices)}
+    fitting = [n for n, whole in whole_rows.items() if n <= (_MOST_PARTS if whole else _PARTS)]
     return max(n for n in fitting if n < devices or n <= _HOST)
 
 

@@ -271,7 +271,7 @@ SCHEMA: dict[str, Any] = {
         "fsdp": Key(
             None,
             "devices that parameters and optimizer are split over; unset: 1 where the optimizer "
-            "takes less than 256 MiB, else up to 32, of several hosts not all",
+            "takes less than 256 MiB, else up to 32 or 64, of several hosts not all",
             kind=int,
             **_at_least(1, part_of_run=False),
         ),

@@ -170,10 +170,10 @@ def test_the_table(config):
     assert text.splitlines()[-1].split()[:3] == ["all", "in", "all"]
 
 
-def choose(config, devices, optimizer, **section):
+def choose(config, devices, optimizer, widths=(1280, 512), **section):
     for name, value in section.items():
         config.parallel[name] = value
-    return parallel.choose(config.parallel, devices, lambda: optimizer)
+    return parallel.choose(config.parallel, devices, widths, lambda: optimizer)
 
 
 def test_what_is_chosen_by_default(config):
@@ -184,6 +184,10 @@ def test_what_is_chosen_by_default(config):
     assert choose(config, 16, gb) == Split(data=2, fsdp=8)  # not over all of several hosts
     assert choose(config, 128, gb) == Split(data=4, fsdp=32)
     assert choose(config, 2048, gb) == Split(data=64, fsdp=32)
+    # More parts only where they are whole rows of registers.
+    assert choose(config, 128, gb, widths=(1024, 512)) == Split(data=2, fsdp=64)
+    assert choose(config, 64, gb, widths=(1024, 512)) == Split(data=2, fsdp=32)
+    assert choose(config, 2048, gb, widths=(1024, 512)) == Split(data=32, fsdp=64)
     assert choose(config, 24, gb) == Split(data=2, fsdp=12)
     assert choose(config, 8, gb, tensor=2) == Split(fsdp=4, tensor=2)
     assert choose(config, 8, gb, fsdp=2) == Split(data=2, fsdp=2, tensor=2)

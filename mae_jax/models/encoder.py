@@ -144,8 +144,9 @@ class Encoder(nnx.Module):
                 scales=None if scales is None else scales[:, part],
                 samples=samples,
             )
-        x_BND = x_BND.reshape(shape)
-        return x_BND if self.norm is None else self.norm(x_BND)
+        if self.norm is not None:
+            x_BND = self.norm(x_BND)
+        return x_BND.reshape(shape)
 
     def attention(self, images: jax.Array) -> jax.Array:
         """How every token of the last block looks at every other, (B, H, T, T) float32.

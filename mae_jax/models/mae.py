@@ -70,32 +70,27 @@ class Decoder(nnx.Module):
           hidden: only the hidden patches (B, M, P), in the order of `masks.hide_BM`, which is all
             the loss needs; else all patches (B, N, P) in raster order.
         """
-        x_BND, pos_embed = self.embed(latent), self.pos_embed[...].astype(self.dtype)
-        cls, x_BND = x_BND[:, : self.tokens], x_BND[:, self.tokens :]
-        cls = cls + jnp.broadcast_to(pos_embed[:, : self.tokens], cls.shape)
+        x_BND, pos_embed = self.embed(latent), self.pos_embed[0].astype(self.dtype)
         # Attention does not mind the order. With hidden patches first, the last block can leave
         # out the rest; and what is looked up is a table without a gradient.
-        order_BN = jnp.concatenate([masks.hide_BM, masks.keep_BK], axis=1)
-        pos_BND = pos_embed[0, self.tokens :][order_BN]
+        hide_BM = masks.hide_BM + self.tokens
+        seen_BK = jnp.pad(masks.keep_BK + self.tokens, ((0, 0), (self.tokens, 0)))
         if self.mask_token is None:
-            x_BND = patches.take(x_BND, order_BN)
+            hidden_BMD, x_BND = patches.take(x_BND, hide_BM), patches.take(x_BND, seen_BK)
         else:
-            token = self.mask_token[...].astype(self.dtype)
-            shape = (*masks.hide_BM.shape, token.shape[-1])
-            x_BND = jnp.concatenate([jnp.broadcast_to(token, shape), x_BND], axis=1)
-        x_BND = jnp.concatenate([x_BND + pos_BND, cls], axis=1)
+            hidden_BMD = self.mask_token[...].astype(self.dtype)
+        hidden_BMD, x_BND = hidden_BMD + pos_embed[hide_BM], x_BND + pos_embed[seen_BK]
+        count = hide_BM.shape[1]
         x_BND = transformer.apply_blocks(
             self.blocks,
-            x_BND,
+            jnp.concatenate([hidden_BMD, x_BND], axis=1),
             scan=self.scan,
             remat=self.remat,
-            queries=masks.hide_BM.shape[1] if hidden else None,
+            queries=count if hidden else None,
         )
         if not hidden:
-            # Where a patch stands: those that `restore_BN` counts first come last here.
-            count = order_BN.shape[1]
-            place_BN = (masks.restore_BN + masks.hide_BM.shape[1]) % count
-            x_BND = patches.take(x_BND[:, :count], place_BN)
+            x_BND = jnp.concatenate([x_BND[:, count + self.tokens :], x_BND[:, :count]], axis=1)
+            x_BND = patches.take(x_BND, masks.restore_BN)
         return self.pred(self.norm(x_BND)).astype(jnp.float32)
 
 

@@ -40,6 +40,11 @@ class Dimensions:
         """N, the number of patches of an image."""
         return patches.count(self.grid)
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Of the encoder's blocks and of the decoder's."""
+        return self.width, self.decoder_width
+
 
 def per_axis(size: int | Sequence[int]) -> tuple[int, ...]:
     """One size per image axis: `32` means `(32, 32)`; `(48, 64)` is height 48, width 64."""

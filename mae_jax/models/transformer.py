@@ -178,8 +178,8 @@ def _coarse_gelu_forward(x):
 
 def _coarse_gelu_backward(x, ct):
     odd = jnp.clip(x.astype(jnp.float32), -_STRAIGHT, _STRAIGHT)
-    square, factor = odd * odd, jnp.float32(0)
-    for coefficient in reversed(_DERIVATIVE):
+    square, factor = odd * odd, _DERIVATIVE[-1]
+    for coefficient in reversed(_DERIVATIVE[:-1]):
         factor = factor * square + coefficient
     return ((ct.astype(jnp.float32) * (0.5 + odd * factor)).astype(x.dtype),)
 

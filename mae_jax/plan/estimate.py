@@ -120,7 +120,9 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
         undecayed=objective.undecayed,
         depth=d.depth,
     )
-    split = parallel.choose(config.parallel, len(devices), lambda: state.size(objective, recipe)[1])
+    split = parallel.choose(
+        config.parallel, len(devices), d.widths, lambda: state.size(objective, recipe)[1]
+    )
     check_batch(batch_size, split.batch_shards, config.train.accumulate)
     parallel.check_heads(
         split.tensor, {"model.heads": d.heads, "model.decoder_heads": d.decoder_heads}

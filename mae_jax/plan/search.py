@@ -10,6 +10,7 @@ from mae_jax import parallel
 from mae_jax.errors import UsageError
 from mae_jax.plan import chips, topology
 from mae_jax.plan.estimate import Estimate, estimate, images_of
+from mae_jax.train.objectives import Reconstruct
 
 
 def run(
@@ -64,7 +65,7 @@ def plan(config, name: str, images: int, say: Callable[[str], None]) -> Estimate
 def compare(config, name: str, images: int, say: Callable[[str], None]) -> list[Estimate]:
     """Estimates of several ways to split and to store, the fastest that fits first."""
     found = []
-    choices = list(_choices(topology.chip(name), len(topology.devices(name))))
+    choices = list(_choices(config, topology.chip(name), len(topology.devices(name))))
     for i, changes in enumerate(choices):
         say(f"{name}: {i + 1} of {len(choices)}, {' '.join(changes)}")
         try:
@@ -85,7 +86,7 @@ def changed(config, changes: tuple[str, ...]):
 
 
 def _remedies(config, devices: int) -> Iterator[tuple[str, ...]]:
-    given, usual = config.parallel.fsdp, parallel.usual_parts(devices // config.parallel.tensor)
+    given, usual = config.parallel.fsdp, _usual_parts(config, devices)
     if config.parallel.zero or (given is not None and given < usual):
         yield (f"--config.parallel.fsdp={usual}", "--config.parallel.zero=False")
     if not config.model.remat:
@@ -96,12 +97,17 @@ def _remedies(config, devices: int) -> Iterator[tuple[str, ...]]:
         yield (f"--config.data.batch_size={config.data.batch_size // share}",)
 
 
-def _choices(chip: chips.Chip, devices: int) -> Iterator[tuple[str, ...]]:
+def _usual_parts(config, devices):
+    widths = Reconstruct.from_config(config).dimensions.widths
+    return parallel.usual_parts(devices // config.parallel.tensor, widths)
+
+
+def _choices(config, chip: chips.Chip, devices: int) -> Iterator[tuple[str, ...]]:
     splits = [
         ("--config.parallel.fsdp=1", "--config.parallel.zero=False"),
         ("--config.parallel.fsdp=1", "--config.parallel.zero=True"),
     ]
-    parts = {parallel.usual_parts(devices), chip.per_host, devices}
+    parts = {_usual_parts(config, devices), chip.per_host, devices}
     splits += [
         (f"--config.parallel.fsdp={n}", "--config.parallel.zero=False")
         for n in sorted(parts)

@@ -110,9 +110,11 @@ def _steps(epochs: float, steps_per_epoch: float) -> int:
 
 
 def _split(config, objective, recipe, devices):
-    split = parallel.choose(config.parallel, devices, lambda: state.size(objective, recipe)[1])
-    check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
     d, heads = objective.dimensions, {}
+    split = parallel.choose(
+        config.parallel, devices, d.widths, lambda: state.size(objective, recipe)[1]
+    )
+    check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
     heads["model.heads"] = d.heads
     if isinstance(objective, Reconstruct):
         heads["model.decoder_heads"] = d.decoder_heads
