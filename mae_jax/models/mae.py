@@ -72,7 +72,8 @@ class Decoder(nnx.Module):
         """
         x_BND, pos_embed = self.embed(latent), self.pos_embed[0].astype(self.dtype)
         # Attention does not mind the order. With hidden patches first, the last block can leave
-        # out the rest; and what is looked up is a table without a gradient.
+        # out the rest; and what is looked up is a table without a gradient. Number 0 is the class
+        # token, before all patches, where there is one.
         hide_BM = masks.hide_BM + self.tokens
         seen_BK = jnp.pad(masks.keep_BK + self.tokens, ((0, 0), (self.tokens, 0)))
         if self.mask_token is None:
