@@ -90,14 +90,20 @@ def read(text: str) -> Program:
     computations = _computations(text)
     if "ENTRY" not in computations:
         raise ValueError("this is no compiled program: it has no ENTRY")
-    cycles, moved, counts = Counter(), Counter(), Counter()
+    cycles, moved, counts, chains = Counter(), Counter(), Counter(), set()
     for operation, times in _executed(computations, "ENTRY", 1):
         estimate = operation.find(r'"estimated_cycles":"(\d+)"')
-        kind = _collective(operation, computations)
-        if kind:
-            moved[kind] += times * _received(kind, operation, computations)
-            counts[kind] += times
-        elif estimate:
+        collective = _collective(operation, computations)
+        if collective:
+            kind, inner = collective
+            # One that goes on behind other operations stands in each of them.
+            chain = inner.find(r'chain_id="(\d+)"')
+            if chain is None or chain not in chains:
+                moved[kind] += times * _received(kind, inner, operation is not inner)
+                counts[kind] += times
+            chains.add(chain)
+        behind = operation.find(r"kind=k(Output|Loop|Input)\b")
+        if estimate and (behind or not collective):
             cycles[_part(operation, computations)] += times * int(estimate)
     if not cycles:
         raise ValueError("this program carries no estimates of cycles; only TPU programs do")
@@ -149,34 +155,31 @@ def _trips(loop: _Operation, condition: list[_Operation]) -> int:
     return max(limits, default=1)
 
 
-def _collective(operation: _Operation, computations) -> str | None:
-    kind = operation.kind.removesuffix("-start")
-    if kind in _COLLECTIVES:
-        return kind
+def _collective(operation: _Operation, computations) -> tuple[str, _Operation] | None:
+    """The kind of a collective, and the operation inside that is it."""
+    inside = [operation]
     if operation.kind == "fusion":
+        inside = computations.get(operation.find(r"calls=%([\w.\-]+)") or "", [])
+    found = {o.kind.removesuffix("-start"): o for o in inside}
+    kind = next((kind for kind in _COLLECTIVES if kind in found), None)
+    if kind is None:
+        return None
+    if kind == "all-reduce" and operation.kind == "fusion":
         # A reduction and the slice of it that a device keeps are one fused operation.
-        called = operation.find(r"calls=%([\w.\-]+)") or ""
-        inside = {o.kind.removesuffix("-start") for o in computations.get(called, [])}
-        if "all-reduce" in inside:
-            return "reduce-scatter"
-        return next((kind for kind in _COLLECTIVES if kind in inside), None)
-    return None
+        return "reduce-scatter", found[kind]
+    return kind, found[kind]
 
 
-def _received(kind: str, operation: _Operation, computations) -> float:
+def _received(kind: str, operation: _Operation, fused: bool) -> float:
     """Bytes that one device receives, in the pattern that takes least of the network."""
     line, whole = operation.line, _size(operation.shape)
-    if operation.kind == "fusion":
-        called = computations[operation.find(r"calls=%([\w.\-]+)")]
-        inner = next(o for o in called if o.kind.removesuffix("-start") in _COLLECTIVES)
-        line, whole = inner.line, _size(inner.shape)
-    elif operation.kind.endswith("-start") and kind == "all-gather":
+    if operation.kind.endswith("-start") and kind == "all-gather":
         whole = max(_sizes(operation.shape), default=0)
     group = _group(line)
     share = (group - 1) / group
     if kind == "all-reduce":
         return 2 * whole * share
-    if kind == "reduce-scatter" and operation.kind != "fusion":
+    if kind == "reduce-scatter" and not fused:
         return whole * (group - 1)
     if kind == "collective-permute":
         return whole
