@@ -165,7 +165,7 @@ _DERIVATIVE = (
 @jax.custom_vjp
 def _coarse_gelu(x):
     y = x.astype(jnp.float32)
-    # A logistic of an odd polynomial, which goes its own way again beyond 6.
+    # A logistic of an odd polynomial: that is 0 or 1 at 6 already, and turns round beyond 10.
     odd = jnp.clip(y, -6.0, 6.0)
     square = odd * odd
     odd *= 1.59501576 + square * (0.0740113019 - square * 7.03035064e-4)
