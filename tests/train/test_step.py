@@ -23,11 +23,12 @@ def run(config, devices, *, steps=3):
     losses, noises, images = [], [], []
     draw = jax.jit(task.objective.draw)
     for index in range(steps):
+        whole = layout.put_batch(batches[index], config.data.batch_size)
         batch = step.put(batches[index], layout, config.data.batch_size)
         assert batch["image"].shape == (config.data.batch_size, 8, 8)  # rows of 8 pixels, grey
         assert len(batch["image"].sharding.device_set) == devices
         key = jax.random.fold_in(jax.random.key(config.seed), index)
-        noises.append(np.asarray(draw(batch, key).get("noise", 0)))
+        noises.append(np.asarray(draw(whole, key).get("noise", 0)))
         images.append(np.asarray(batch["image"]))
         current, numbers = step.train_step(
             current, batch, np.uint32(config.seed), objective=task.objective,
