@@ -53,7 +53,6 @@ def main():
     args = parser.parse_args()
     config = default_config()
     config.model.size, config.data.batch_size = args.size, args.batch
-    config.model.scan = False  # XLA counts a loop's body once
     config.train.epochs = 1.0
     objective = Reconstruct.from_config(config)
     d = objective.dimensions

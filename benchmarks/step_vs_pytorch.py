@@ -5,16 +5,21 @@
   python benchmarks/step_vs_pytorch.py --mode=masked_vs_full --batch=8
   python benchmarks/step_vs_pytorch.py --mode=sizes --size=tiny,small,base --batch=8
 
-Both sides live in one process and take turns, the first one changing from round to round, so that
-whatever else the machine does hits both. A round's ratio is that of the two blocks of steps that
-lie side by side; the spread is over rounds. Both train on the same random images, with AdamW, all
-cores and norm-pix targets. PyTorch gets its images standardised already, in float32, its fused
-AdamW, and on a GPU torch.compile and autocast; ours is the step of `mae-jax pretrain`, which also
-standardises. First steps (compilation) are not counted.
+Each side has a process of its own, as in use, and they take turns, the first one changing from
+round to round, so that whatever else the machine does hits both. A round's ratio is that of the two
+blocks of steps that follow each other; the spread is over rounds. Both train on the same random
+images, with AdamW, all cores and norm-pix targets. PyTorch gets its images standardised already, in
+float32, its fused AdamW, and on a GPU torch.compile and autocast; ours is the step of
+`mae-jax pretrain`, which also standardises. First steps (compilation) are not counted.
+
+What is in the environment both processes get: GLIBC_TUNABLES, for instance.
 """
 
 import argparse
+import contextlib
+import functools
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -26,28 +31,72 @@ LEARNING_RATE, WEIGHT_DECAY, BETAS = 1.5e-4, 0.05, (0.9, 0.95)
 
 
 class Side(NamedTuple):
-    """One of the two that are compared.
+    """One of the two that are compared, in the process that trains it.
 
     Attributes:
       name: for the table.
       run: makes so many steps, waits for the last one and returns its loss.
-      flops: operations of a step, by arithmetic; None if unknown.
+      flops: operations of a step, by arithmetic.
     """
 
     name: str
     run: Callable[[int], float]
-    flops: float | None
+    flops: float
+
+
+class Turn(NamedTuple):
+    """A block of steps: its last loss, and seconds a step by the clock and of its process."""
+
+    loss: float
+    wall: float
+    cpu: float
+
+
+class Other:
+    """A side from outside: starts its process, and has it take its turns.
+
+    Attributes:
+      name: of the side.
+      flops: of the side.
+    """
+
+    def __init__(self, make: Callable[[], Side], held: contextlib.ExitStack):
+        context = multiprocessing.get_context("spawn")
+        self._connection, given = context.Pipe()
+        process = context.Process(target=_serve, args=(make, given), daemon=True)
+        process.start()
+        given.close()  # so that its end is noticed here
+        held.callback(process.join)
+        held.callback(self._connection.close)
+        self.name, self.flops = self._receive()
+
+    def run(self, steps: int) -> Turn:
+        self._connection.send(steps)
+        return self._receive()
+
+    def _receive(self):
+        try:
+            return self._connection.recv()
+        except EOFError:
+            raise SystemExit(1) from None  # it has said why
+
+
+def _serve(make: Callable[[], Side], connection) -> None:
+    side = make()
+    connection.send((side.name, side.flops))
+    with contextlib.suppress(EOFError):
+        while True:
+            steps = connection.recv()
+            wall, cpu = time.perf_counter(), time.process_time()
+            loss = side.run(steps)
+            seconds = (time.perf_counter() - wall, time.process_time() - cpu)
+            connection.send(Turn(loss, *(s / steps for s in seconds)))
 
 
 def main() -> None:
     options = _parse()
-    import jax
-
-    device = jax.devices()[0]
-    print(f"{device.device_kind}, {_cores()} cores, jax {jax.__version__}", file=sys.stderr)
-    results = []
-    for size in options.size.split(","):
-        results.append(_compare(size, options))
+    print(f"{options.device}, {_cores()} cores", file=sys.stderr)
+    results = [_compare(size, options) for size in options.size.split(",")]
     print(_table(results))
     if options.json:
         print(json.dumps(results))
@@ -67,43 +116,39 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     several = "tiny,small,base" if options.device == "cpu" else "base,large,huge"
     options.size = options.size or (several if options.mode == "sizes" else "base")
-    # Before jax is imported. Two libraries share a GPU: neither may take all of its memory.
+    # For the processes of both sides. They share a GPU: neither may take all of its memory.
     os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[options.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     return options
 
 
 def _compare(size: str, options: argparse.Namespace) -> dict:
-    import numpy as np
-
-    shape = (options.batch, options.image_size, options.image_size, 3)
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    ours = _ours("ours", size, images, options)
+    make_ours = functools.partial(_ours, "ours", size, options)
     if options.mode == "masked_vs_full":
-        other = _ours("ours, all patches encoded", size, images, options, full=True)
+        name = "ours, all patches encoded"
+        make_other = functools.partial(_ours, name, size, options, full=True)
     else:
-        other = _pytorch(size, images, options)
-    for side in (ours, other):
-        started = time.perf_counter()
-        loss = side.run(1)
-        print(
-            f"{size}: {side.name}: first step {time.perf_counter() - started:.0f} s, "
-            f"loss {loss:.3f}",
-            file=sys.stderr,
-        )
-        side.run(1)
-    walls, cpus = {ours: [], other: []}, {ours: [], other: []}
-    for i in range(options.rounds):
-        for side in (ours, other) if i % 2 == 0 else (other, ours):
-            wall, cpu = time.perf_counter(), time.process_time()
-            side.run(options.steps)
-            walls[side].append((time.perf_counter() - wall) / options.steps)
-            cpus[side].append((time.process_time() - cpu) / options.steps)
-        print(
-            f"{size}: round {i + 1} of {options.rounds}: "
-            + ", ".join(f"{side.name} {walls[side][-1]:.3f} s" for side in walls),
-            file=sys.stderr,
-        )
+        make_other = functools.partial(_pytorch, size, options)
+    with contextlib.ExitStack() as held:
+        ours, other = Other(make_ours, held), Other(make_other, held)
+        for side in (ours, other):
+            first = side.run(1)
+            print(
+                f"{size}: {side.name}: first step {first.wall:.0f} s, loss {first.loss:.3f}",
+                file=sys.stderr,
+            )
+            side.run(1)
+        walls, cpus = {ours: [], other: []}, {ours: [], other: []}
+        for i in range(options.rounds):
+            for side in (ours, other) if i % 2 == 0 else (other, ours):
+                turn = side.run(options.steps)
+                walls[side].append(turn.wall)
+                cpus[side].append(turn.cpu)
+            print(
+                f"{size}: round {i + 1} of {options.rounds}: "
+                + ", ".join(f"{side.name} {walls[side][-1]:.3f} s" for side in walls),
+                file=sys.stderr,
+            )
     result = {"size": size, "batch": options.batch, "precision": options.precision, "sides": []}
     for side in walls:
         seconds = statistics.median(walls[side])
@@ -113,7 +158,7 @@ def _compare(size: str, options: argparse.Namespace) -> dict:
                 "step_seconds": seconds,
                 "images_per_second": options.batch / seconds,
                 "cpu_seconds": statistics.median(cpus[side]),
-                "tflops_per_second": side.flops / seconds / 1e12 if side.flops else None,
+                "tflops_per_second": side.flops / seconds / 1e12,
             }
         )
     for name, times in (("ratio", walls), ("cpu_ratio", cpus)):
@@ -122,18 +167,26 @@ def _compare(size: str, options: argparse.Namespace) -> dict:
     return result
 
 
-def _ours(name: str, size: str, images, options: argparse.Namespace, full: bool = False) -> Side:
+def _images(options: argparse.Namespace):
+    import numpy as np
+
+    shape = (options.batch, options.image_size, options.image_size, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _ours(name: str, size: str, options: argparse.Namespace, full: bool = False) -> Side:
     import jax
     import numpy as np
 
     from mae_jax.config import default_config
     from mae_jax.models import flops
     from mae_jax.parallel import Layout, Split
-    from mae_jax.train import state
+    from mae_jax.train import host_memory, state
     from mae_jax.train.objectives import Reconstruct
     from mae_jax.train.optimizer import Recipe
     from mae_jax.train.step import put, train_step
 
+    host_memory.keep()  # as mae-jax does
     config = default_config()
     config.model.size, config.model.dtype = size, options.precision
     config.model.image_size = (options.image_size,)
@@ -147,6 +200,7 @@ def _ours(name: str, size: str, images, options: argparse.Namespace, full: bool 
         config, steps=10**6, steps_per_epoch=1, undecayed=(), depth=objective.dimensions.depth
     )
     layout = Layout.of(Split(1, 1, 1, False), jax.devices()[:1])
+    images = _images(options)
     given = {"image": images, "label": np.zeros(len(images), np.int32)}
     batch = put(given, layout, len(images))
     current = [state.create(objective, recipe, 0, layout)]
@@ -167,10 +221,10 @@ def _ours(name: str, size: str, images, options: argparse.Namespace, full: bool 
     operations = flops.training_flops(
         objective.dimensions, config.model.mask_ratio, mask_tokens_in_encoder=full
     )
-    return Side(name, run, operations * options.batch)
+    return Side(f"{name}, jax {jax.__version__}", run, operations * options.batch)
 
 
-def _pytorch(size: str, images, options: argparse.Namespace) -> Side:
+def _pytorch(size: str, options: argparse.Namespace) -> Side:
     # Not needed, and does not import where it was built for another torch.
     sys.modules.setdefault("torchvision", None)
     try:
@@ -215,7 +269,7 @@ def _pytorch(size: str, images, options: argparse.Namespace) -> Side:
         fused=True,
     )
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(_images(options)).permute(0, 3, 1, 2).float() / 255
     pixels = ((pixels - mean) / std).contiguous().to(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
     forward = torch.compile(model) if options.device == "gpu" else model

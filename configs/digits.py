@@ -16,7 +16,6 @@ def get_config():
     # Deep for its width: pre-training is what makes such a network trainable on few labels.
     model.width, model.depth, model.heads = 64, 6, 4
     model.decoder_width, model.decoder_depth, model.decoder_heads = 32, 1, 4
-    model.scan = False  # a step costs less, and there are many
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
     data.batch_size, data.cache = 64, True

@@ -16,7 +16,6 @@ def get_config():
     # With init_from the dimensions come from there; these are for training from scratch.
     model.image_size, model.patch_size, model.channels = (8, 8), (2, 2), 1
     model.width, model.depth, model.heads = 64, 6, 4
-    model.scan = False
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
     data.batch_size, data.cache, data.labels_per_class = 100, True, 10

@@ -12,7 +12,7 @@ def get_config():
     model, data, train = config.model, config.data, config.train
     # Of the images; every encoder brings its own dimensions.
     model.image_size, model.patch_size, model.channels = (8, 8), (2, 2), 1
-    model.pool, model.scan = "token", False
+    model.pool = "token"
 
     data.name, data.split, data.eval_split = "handwritten_digits", "train", "test"
     data.batch_size, data.cache = 256, True

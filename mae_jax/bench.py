@@ -3,7 +3,6 @@
 import itertools
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,8 +23,6 @@ from mae_jax.train.task import Task, prepare
 from mae_jax.weights import start
 
 _ENDLESS = 2**31
-# XLA asks for the memory of its temporaries anew in every step, and gets it by the page.
-_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _INPUT_SECONDS = 30.0  # after which the loader was watched for long enough
 
 
@@ -209,10 +206,7 @@ def _limit(result: dict[str, Any]) -> tuple[str, str]:
             f"{rates}: try more data.workers, smaller image files, or data.cache for a small set"
         )
     if jax.default_backend() == "cpu":
-        advice = f"{rates}; both share the cores, so that training is slower than either"
-        if sys.platform == "linux" and _HUGE_PAGES not in os.environ.get("GLIBC_TUNABLES", ""):
-            advice += f"; GLIBC_TUNABLES={_HUGE_PAGES} in the environment may save a tenth"
-        return "step", advice
+        return "step", f"{rates}; both share the cores, so that training is slower than either"
     return "step", f"{rates}: a larger data.batch_size may fill the devices better"
 
 

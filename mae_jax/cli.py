@@ -62,11 +62,13 @@ def _run(argv: list[str]) -> int:
     args = parse(verb, [argv[0], *argv[2:]])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in `metrics.say`
     if "workdir" in args and args.workdir is not None:  # a run: perhaps of several processes
-        from mae_jax import hosts  # not above: it brings jax
+        from mae_jax import hosts  # not above: they bring jax
+        from mae_jax.train import host_memory
 
         cluster = hosts.initialise(
             args.coordinator, args.num_processes, args.process_id, args.init_timeout
         )
+        host_memory.keep()
         print(hosts.describe(cluster), file=sys.stderr, flush=True)
         result = VERBS[verb](args)
         if not hosts.is_first():

@@ -114,10 +114,7 @@ SCHEMA: dict[str, Any] = {
             "a third more work",
         ),
         "scan": Key(
-            None,
-            "run blocks as one scanned block, which compiles faster; unset: on CPU, where it also "
-            "runs faster",
-            kind=bool,
+            False, "run blocks as one scanned block: compiles several times as fast, runs slower"
         ),
     },
     "data": {

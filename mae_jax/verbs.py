@@ -144,7 +144,9 @@ def plan(args: flags.FlagValues) -> list[dict]:
 def bench(args: flags.FlagValues) -> dict:
     """Times training on this machine."""
     from mae_jax import bench as bencher
+    from mae_jax.train import host_memory
 
+    host_memory.keep()
     return bencher.bench(args.config, steps=args.steps)
 
 

@@ -209,6 +209,4 @@ def _for_tpu(config):
         config.model.dtype = "bfloat16"
     if config.model.attention == "auto":
         config.model.attention = "grouped"
-    if config.model.scan is None:
-        config.model.scan = False
     return config

@@ -44,7 +44,7 @@ def _model_arguments(config) -> dict[str, Any]:
         size=model.size,
         class_token=model.class_token,
         dtype=compute_dtype(model.dtype),
-        scan=jax.default_backend() == "cpu" if model.scan is None else model.scan,
+        scan=model.scan,
         remat=model.remat,
         attention=_best_attention() if model.attention == "auto" else model.attention,
     )
