@@ -52,8 +52,8 @@ class Turn(NamedTuple):
     cpu: float
 
 
-class Other:
-    """A side from outside: starts its process, and has it take its turns.
+class Remote:
+    """A side seen from here: starts its process, and has it take its turns.
 
     Attributes:
       name: of the side.
@@ -130,7 +130,7 @@ def _compare(size: str, options: argparse.Namespace) -> dict:
     else:
         make_other = functools.partial(_pytorch, size, options)
     with contextlib.ExitStack() as held:
-        ours, other = Other(make_ours, held), Other(make_other, held)
+        ours, other = Remote(make_ours, held), Remote(make_other, held)
         for side in (ours, other):
             first = side.run(1)
             print(

@@ -62,7 +62,7 @@ def _run(argv: list[str]) -> int:
     args = parse(verb, [argv[0], *argv[2:]])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in `metrics.say`
     if "workdir" in args and args.workdir is not None:  # a run: perhaps of several processes
-        from mae_jax import hosts  # not above: they bring jax
+        from mae_jax import hosts  # not above: both bring jax
         from mae_jax.train import host_memory
 
         cluster = hosts.initialise(

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mae_jax import cli
+from mae_jax import bench, cli, verbs
+from mae_jax.train import host_memory
 
 DIGITS = "--config=configs/digits.py"
 
@@ -166,3 +167,14 @@ def assert_one_sentence(text, message):
     ours = [line for line in text.splitlines() if line.startswith("mae-jax: ")]
     assert len(ours) == 1 and re.search(message, ours[0]), text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "bench"])
+def test_verbs_that_train_keep_their_memory(verb, capsys, monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(host_memory, "keep", lambda: called.append("keep"))
+    monkeypatch.setitem(verbs.VERBS, "pretrain", lambda args: called.append("train") or {})
+    monkeypatch.setattr(bench, "bench", lambda config, steps: called.append("train") or {})
+    folder = [f"--workdir={tmp_path}"] if verb == "pretrain" else []
+    assert call(capsys, verb, DIGITS, *folder)[0] == 0
+    assert called == ["keep", "train"]
