@@ -7,6 +7,7 @@ from flax import nnx
 from flax.typing import Dtype
 
 from mae_jax.models import grouped_heads, patches, products, transformer
+from mae_jax.models.normalisation import LayerNorm
 from mae_jax.models.sizes import Dimensions
 
 
@@ -80,7 +81,8 @@ class Encoder(nnx.Module):
         self.blocks = transformer.blocks(
             d.width, d.heads, d.depth, attention=attention, dtype=dtype, rngs=rngs
         )
-        self.norm = nnx.data(transformer.layer_norm(d.width, dtype, rngs) if final_norm else None)
+        norm = LayerNorm(d.width, dtype=dtype, rngs=rngs) if final_norm else None
+        self.norm = nnx.data(norm)
 
     def __call__(
         self,

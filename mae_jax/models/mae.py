@@ -11,6 +11,7 @@ from flax.typing import Dtype
 
 from mae_jax.models import masking, patches, sizes, transformer
 from mae_jax.models.encoder import Encoder, FixedTable, position_table
+from mae_jax.models.normalisation import LayerNorm
 
 
 class Output(NamedTuple):
@@ -58,7 +59,7 @@ class Decoder(nnx.Module):
         self.blocks = transformer.blocks(
             width, d.decoder_heads, d.decoder_depth, attention=attention, **common
         )
-        self.norm = transformer.layer_norm(width, dtype, rngs)
+        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.pred = transformer.Linear(width, values, **common)
 
     def __call__(self, latent: jax.Array, masks: masking.Masking, *, hidden: bool) -> jax.Array:

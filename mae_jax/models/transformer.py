@@ -8,18 +8,10 @@ from flax import nnx
 from flax.typing import Dtype
 
 from mae_jax.models import grouped_heads, products, sequential
+from mae_jax.models.normalisation import LayerNorm
 
 Project = Callable[[jax.Array, jax.Array], jax.Array]
 xavier = nnx.initializers.xavier_uniform()
-
-
-def layer_norm(width: int, dtype: Dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm with ViT's epsilon of 1e-6 and statistics in float32.
-
-    In one pass where activations are bfloat16, which are coarser than what that costs.
-    """
-    one_pass = jnp.dtype(dtype) == jnp.bfloat16
-    return nnx.LayerNorm(width, epsilon=1e-6, use_fast_variance=one_pass, dtype=dtype, rngs=rngs)
 
 
 class Linear(nnx.Module):
@@ -212,9 +204,9 @@ class Block(nnx.Module):
     def __init__(
         self, width: int, heads: int, *, attention: str = "plain", dtype: Dtype, rngs: nnx.Rngs
     ):
-        self.norm1 = layer_norm(width, dtype, rngs)
+        self.norm1 = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.attn = Attention(width, heads, attention=attention, dtype=dtype, rngs=rngs)
-        self.norm2 = layer_norm(width, dtype, rngs)
+        self.norm2 = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(width, dtype=dtype, rngs=rngs)
 
     def __call__(

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import sizes, transformer
+from mae_jax.models import sizes
 from mae_jax.models.encoder import Encoder
+from mae_jax.models.normalisation import LayerNorm
 
 
 class VisionTransformer(nnx.Module):
@@ -80,7 +81,7 @@ class VisionTransformer(nnx.Module):
             rngs=rngs,
         )
         self.fc_norm = nnx.data(
-            transformer.layer_norm(d.width, jnp.dtype(dtype), rngs) if pool == "mean" else None
+            LayerNorm(d.width, dtype=dtype, rngs=rngs) if pool == "mean" else None
         )
         norm = None
         if normalise_head:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mae_jax.models import encoder as encoder_lib
 from mae_jax.models.mae import MaskedAutoencoder
+from mae_jax.models.normalisation import LayerNorm
 from mae_jax.models.vit import VisionTransformer
 from mae_jax.weights import keymap
 from mae_jax.weights.described import Weights
@@ -32,7 +33,7 @@ class _Holder(nnx.Module):
         )
         norm = None
         if weights.mean_pool:
-            norm = encoder_lib.transformer.layer_norm(d.width, jnp.dtype(dtype), rngs)
+            norm = LayerNorm(d.width, dtype=dtype, rngs=rngs)
         self.fc_norm = nnx.data(norm)
 
 
