@@ -19,10 +19,9 @@ from mae_jax import parallel
 from mae_jax.config import default_config
 from mae_jax.models import flops
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import state
+from mae_jax.train import state, step
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.optimizer import Recipe
-from mae_jax.train.step import train_step
 
 
 def resident() -> int:
@@ -68,7 +67,7 @@ def main():
     }
     seed = jnp.uint32(0)
     fixed = dict(objective=objective, recipe=recipe, layout=layout)
-    compiled = train_step.lower(template, batch, seed, **fixed).compile()
+    compiled = step.program(objective, layout).lower(template, batch, seed, **fixed).compile()
     made = state.create(objective, recipe, 0, layout)
     memory = compiled.memory_analysis()
     planned_peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes

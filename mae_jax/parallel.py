@@ -172,6 +172,11 @@ class Layout:
         return cls(make_mesh(split, devices), split.zero)
 
     @property
+    def platform(self) -> str:
+        """Of the devices: cpu, gpu or tpu."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def batch_shards(self) -> int:
         """Parts that a batch is split into."""
         return math.prod(self.mesh.shape[axis] for axis in _BATCH)

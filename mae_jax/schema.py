@@ -104,9 +104,9 @@ SCHEMA: dict[str, Any] = {
         ),
         "attention": Key(
             "auto",
-            "how heads are multiplied: plain; grouped, as wide as a TPU's registers; sequential, "
-            "image by image, within a CPU's caches; auto: what suits the device",
-            **_one_of("auto", "plain", "grouped", "sequential"),
+            "how heads are multiplied: plain; grouped, as wide as a TPU's registers; packed, "
+            "in few passes over memory, for a single CPU; auto: what suits the device",
+            **_one_of("auto", "plain", "grouped", "packed"),
         ),
         "remat": Key(
             False,

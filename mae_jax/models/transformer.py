@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import grouped_heads, products, sequential
+from mae_jax.models import grouped_heads, packed, products
 from mae_jax.models.normalisation import LayerNorm
 
 Project = Callable[[jax.Array, jax.Array], jax.Array]
@@ -68,13 +68,32 @@ class Projections(nnx.Module):
         projected[0] *= query_scale
         return projected
 
+    def packed(
+        self, x_BND: jax.Array, query_scale: float, *, queries: int | None = None
+    ) -> list[jax.Array]:
+        """The same from one product; from two, if queries are fewer."""
+        x_BND = x_BND.astype(self.dtype)
+        kernel_3DD, bias_3D = (p[...].astype(self.dtype) for p in (self.kernel, self.bias))
+        if queries is None:
+            projected = packed.project(x_BND, kernel_3DD, bias_3D, products.project)
+        else:
+            (q_1DD, kv_2DD), (q_1D, kv_2D) = (
+                jax.lax.split(p, (1, 2)) for p in (kernel_3DD, bias_3D)
+            )
+            projected = [
+                *packed.project(x_BND[:, :queries], q_1DD, q_1D, products.project),
+                *packed.project(x_BND, kv_2DD, kv_2D, products.project),
+            ]
+        projected[0] *= query_scale
+        return projected
+
 
 class Attention(nnx.Module):
     """Multi-head self-attention.
 
     Args:
       attention: how heads are multiplied, the same in exact numbers: "plain"; "grouped", as wide as
-        a TPU's registers; "sequential", sample by sample, within a CPU's caches.
+        a TPU's registers; "packed", in few passes over memory, for a single CPU.
     """
 
     def __init__(
@@ -95,10 +114,11 @@ class Attention(nnx.Module):
             return self.proj(mixed, grouped_heads.join)
         if samples > 1:
             raise ValueError("samples share a row of tokens only where heads are grouped")
-        projected = self.qkv(x_BND, self._scale(width), queries=queries)
-        q, k, v = (self._split(x) for x in projected)
-        if self.attention == "sequential" and sequential.pays(*q.shape[:3]):
-            mixed = sequential.attend(q, k, v)
+        is_packed = self.attention == "packed"
+        project = self.qkv.packed if is_packed else self.qkv
+        q, k, v = (self._split(x) for x in project(x_BND, self._scale(width), queries=queries))
+        if is_packed:
+            mixed = packed.attend(q, k, v)
         else:
             weights = _weigh(q, k).astype(x_BND.dtype)
             with jax.named_scope("attention"):

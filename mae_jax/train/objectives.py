@@ -34,7 +34,7 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 def _best_attention() -> str:
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
-        return "sequential"  # a batch over several devices cannot be gone through one by one
+        return "packed"
     return "grouped" if jax.default_backend() == "tpu" else "plain"
 
 

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from mae_jax.parallel import Layout
-from mae_jax.train import working
+from mae_jax.train import compilation, working
 from mae_jax.train.objectives import Batch, Objective
 from mae_jax.train.optimizer import Recipe, joined
 from mae_jax.train.state import TrainState
@@ -40,11 +40,6 @@ def _as_images(batch, objective):
     return batch | {"image": batch["image"].reshape(-1, *d.image_size, d.channels)}
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("objective", "recipe", "accumulate", "layout"),
-    donate_argnames="state",
-)
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -68,6 +63,26 @@ def train_step(
     Returns:
       The next state, and float32 scalars `loss`, `grad_norm` and `lr`.
     """
+    fixed = dict(objective=objective, recipe=recipe, layout=layout, accumulate=accumulate)
+    return program(objective, layout)(state, batch, seed, **fixed)
+
+
+def program(objective: Objective, layout: Layout) -> jax.stages.Wrapped:
+    """What `train_step` runs, with its arguments, to be lowered ahead of time."""
+    return _compiled_for(layout.platform, objective.dimensions.width)
+
+
+@functools.cache
+def _compiled_for(platform, width):
+    return jax.jit(
+        _update,
+        static_argnames=("objective", "recipe", "accumulate", "layout"),
+        donate_argnames="state",
+        compiler_options=compilation.options(platform, width),
+    )
+
+
+def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     model = objective.abstract()
     graphdef, dtypes = nnx.graphdef(model), working.kernel_dtypes(model)
     # Drawn at the global batch shape, before anything is split: the same on any mesh.
@@ -119,7 +134,8 @@ def train_step(
             ema = optax.incremental_update(trained, ema, 1 - recipe.ema)
     metrics = {
         "loss": loss,
-        "grad_norm": optax.tree.norm(gradient),
+        # Apart, or XLA's CPU compiler stores the squares that it shares with the optimizer.
+        "grad_norm": optax.tree.norm(jax.lax.optimization_barrier(gradient)),
         "lr": recipe.schedule()(state.step),
     }
     params = joined(trained, frozen)

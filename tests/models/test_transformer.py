@@ -29,7 +29,7 @@ def test_gelu_is_exact_to_half_a_step_of_the_format(dtype, step):
 
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("attention", ["plain", "grouped", "sequential"])
+@pytest.mark.parametrize("attention", ["plain", "grouped", "packed"])
 def test_only_what_is_asked_for_comes_out_of_the_last_block(scan, remat, attention):
     blocks = transformer.blocks(128, 2, 3, attention=attention, dtype=jnp.float32, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 7, 128))

@@ -1,0 +1,61 @@
+"""Attention for CPUs: few and large products, and few passes over the weights.
+
+Queries, keys and values come out of one product. Exponentials are stored as they are; what is
+divided by their sums are the much smaller outputs and gradients, and what the softmax takes back
+from a gradient is a sum over a head's numbers, not over keys. Packing kernels costs a copy of them
+and mixes what tensor parallelism splits, so it is for one device.
+
+Suffixes: B samples, H heads, Q and K tokens, d numbers of a head; P kinds out of q, k and v.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def project(
+    x_BND: jax.Array,
+    kernel_PDD: jax.Array,
+    bias_PD: jax.Array,
+    product: Callable[[jax.Array, jax.Array], jax.Array],
+) -> list[jax.Array]:
+    """Tokens times every kind's kernel plus its biases, as one `product`: P times (B, N, D)."""
+    kinds, inputs, _ = kernel_PDD.shape
+    # In memory, so that XLA cannot fold it into products, which are slow on such strides.
+    kernel = jax.lax.optimization_barrier(kernel_PDD.swapaxes(0, 1).reshape(inputs, -1))
+    return jnp.split(product(x_BND, kernel) + bias_PD.reshape(1, 1, -1), kinds, axis=-1)
+
+
+@jax.custom_vjp
+def attend(q_BHQd: jax.Array, k_BHKd: jax.Array, v_BHKd: jax.Array) -> jax.Array:
+    """Values mixed for every query, (B, H, Q, d), in the arguments' type; softmax in float32."""
+    return _forward(q_BHQd, k_BHKd, v_BHKd)[0]
+
+
+@jax.named_scope("attention")
+def _forward(q, k, v):
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k).astype(jnp.float32)
+    exponentials = jnp.exp(scores - scores.max(-1, keepdims=True))
+    inverse_BHQ1 = 1 / exponentials.sum(-1, keepdims=True)
+    exponentials = exponentials.astype(v.dtype)
+    mixed = ((exponentials @ v) * inverse_BHQ1).astype(v.dtype)
+    return mixed, (q, k, v, mixed, exponentials, inverse_BHQ1)
+
+
+@jax.named_scope("attention")
+def _backward(saved, ct_BHQd):
+    q, k, v, mixed, exponentials, inverse_BHQ1 = saved
+    ct = (ct_BHQd * inverse_BHQ1).astype(v.dtype)
+    ct_weights = jnp.einsum("bhqd,bhkd->bhqk", ct, v).astype(jnp.float32)
+    # What the softmax takes back: the weighted mean of the weights' gradients, over keys.
+    mean_BHQ1 = (ct.astype(jnp.float32) * mixed.astype(jnp.float32)).sum(-1, keepdims=True)
+    ct_scores = (exponentials * (ct_weights - mean_BHQ1)).astype(q.dtype)
+    return (
+        ct_scores @ k,
+        jnp.einsum("bhqk,bhqd->bhkd", ct_scores, q),
+        jnp.einsum("bhqk,bhqd->bhkd", exponentials, ct),
+    )
+
+
+attend.defvjp(_forward, _backward)
