@@ -8,23 +8,19 @@ and mixes what tensor parallelism splits, so it is for one device.
 Suffixes: B samples, H heads, Q and K tokens, d numbers of a head; P kinds out of q, k and v.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
+from mae_jax.models import products
 
-def project(
-    x_BND: jax.Array,
-    kernel_PDD: jax.Array,
-    bias_PD: jax.Array,
-    product: Callable[[jax.Array, jax.Array], jax.Array],
-) -> list[jax.Array]:
-    """Tokens times every kind's kernel plus its biases, as one `product`: P times (B, N, D)."""
+
+def project(x_BND: jax.Array, kernel_PDD: jax.Array, bias_PD: jax.Array) -> list[jax.Array]:
+    """Tokens times every kind's kernel plus its biases, from one product: P times (B, N, D)."""
     kinds, inputs, _ = kernel_PDD.shape
     # In memory, so that XLA cannot fold it into products, which are slow on such strides.
     kernel = jax.lax.optimization_barrier(kernel_PDD.swapaxes(0, 1).reshape(inputs, -1))
-    return jnp.split(product(x_BND, kernel) + bias_PD.reshape(1, 1, -1), kinds, axis=-1)
+    projected = products.project(x_BND, kernel) + bias_PD.reshape(1, 1, -1)
+    return jnp.split(projected, kinds, axis=-1)
 
 
 @jax.custom_vjp

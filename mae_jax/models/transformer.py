@@ -75,14 +75,14 @@ class Projections(nnx.Module):
         x_BND = x_BND.astype(self.dtype)
         kernel_3DD, bias_3D = (p[...].astype(self.dtype) for p in (self.kernel, self.bias))
         if queries is None:
-            projected = packed.project(x_BND, kernel_3DD, bias_3D, products.project)
+            projected = packed.project(x_BND, kernel_3DD, bias_3D)
         else:
             (q_1DD, kv_2DD), (q_1D, kv_2D) = (
                 jax.lax.split(p, (1, 2)) for p in (kernel_3DD, bias_3D)
             )
             projected = [
-                *packed.project(x_BND[:, :queries], q_1DD, q_1D, products.project),
-                *packed.project(x_BND, kv_2DD, kv_2D, products.project),
+                *packed.project(x_BND[:, :queries], q_1DD, q_1D),
+                *packed.project(x_BND, kv_2DD, kv_2D),
             ]
         projected[0] *= query_scale
         return projected

@@ -34,7 +34,7 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 def _best_attention() -> str:
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
-        return "packed"
+        return "packed"  # on several it would mix what tensor parallelism splits
     return "grouped" if jax.default_backend() == "tpu" else "plain"
 
 
