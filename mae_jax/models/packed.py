@@ -33,7 +33,8 @@ def attend(q_BHQd: jax.Array, k_BHKd: jax.Array, v_BHKd: jax.Array) -> jax.Array
 def _forward(q, k, v):
     scores = jnp.einsum("bhqd,bhkd->bhqk", q, k).astype(jnp.float32)
     exponentials = jnp.exp(scores - scores.max(-1, keepdims=True))
-    inverse_BHQ1 = 1 / exponentials.sum(-1, keepdims=True)
+    # As one number a row, or it is written for every number of a head.
+    inverse_BHQ1 = jax.lax.optimization_barrier(1 / exponentials.sum(-1, keepdims=True))
     exponentials = exponentials.astype(v.dtype)
     mixed = ((exponentials @ v) * inverse_BHQ1).astype(v.dtype)
     return mixed, (q, k, v, mixed, exponentials, inverse_BHQ1)
@@ -47,11 +48,14 @@ def _backward(saved, ct_BHQd):
     # What the softmax takes back: the weighted mean of the weights' gradients, over keys.
     mean_BHQ1 = (ct.astype(jnp.float32) * mixed.astype(jnp.float32)).sum(-1, keepdims=True)
     ct_scores = (exponentials * (ct_weights - mean_BHQ1)).astype(q.dtype)
-    return (
-        ct_scores @ k,
-        jnp.einsum("bhqk,bhqd->bhkd", ct_scores, q),
-        jnp.einsum("bhqk,bhqd->bhkd", exponentials, ct),
-    )
+    return ct_scores @ k, _over_queries(ct_scores, q), _over_queries(exponentials, ct)
+
+
+def _over_queries(weights_BHQK, x_BHQd):
+    """Sums over queries, (B, H, K, d). Products turn their first factor: let it be the smaller."""
+    if weights_BHQK.shape[-1] > x_BHQd.shape[-1]:
+        return jnp.einsum("bhqd,bhqk->bhdk", x_BHQd, weights_BHQK).swapaxes(2, 3)
+    return jnp.einsum("bhqk,bhqd->bhkd", weights_BHQK, x_BHQd)
 
 
 attend.defvjp(_forward, _backward)

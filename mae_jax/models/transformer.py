@@ -155,8 +155,28 @@ def gelu(x: jax.Array) -> jax.Array:
     """
     if x.dtype == jnp.bfloat16:
         return _coarse_gelu(x)
+    return _exact_gelu(x)
+
+
+@jax.custom_vjp
+def _exact_gelu(x):
     # jax.nn.gelu takes erfc, which costs more and is finer only far below what a bf16 holds.
     return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
+
+
+def _exact_gelu_forward(x):
+    return _exact_gelu(x), x
+
+
+def _exact_gelu_backward(x, ct):
+    # Of minus x: were it the same number as above, the compiler would store it, for two passes
+    # over memory and a third more of it.
+    cumulative = 0.5 - 0.5 * jax.lax.erf(x * -(0.5**0.5))
+    density = jnp.exp(x * x * -0.5) * (2 * jnp.pi) ** -0.5
+    return (ct * (cumulative + x * density),)
+
+
+_exact_gelu.defvjp(_exact_gelu_forward, _exact_gelu_backward)
 
 
 # The derivative less a half is odd: this times x, a polynomial of x^2, fitted to it (least largest

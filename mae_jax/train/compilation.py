@@ -5,6 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+# Parameters are updated where they lie. Without it, XLA's CPU compiler copies all of them at the
+# start of a step, because it does not look at which gradients still need them.
+_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 # Every product by oneDNN, which is faster than the two libraries XLA's CPU compiler chooses from.
 _ONEDNN = {
     "xla_cpu_use_onednn": True,
@@ -16,16 +19,19 @@ _WIDE = 768
 
 def options(platform: str, width: int) -> dict[str, bool | str]:
     """Compiler options for the steps of a model so wide on devices of a platform."""
-    return _ONEDNN if platform == "cpu" and width >= _WIDE and _has_onednn() else {}
+    if platform != "cpu":
+        return {}
+    wanted = [_IN_PLACE, _ONEDNN] if width >= _WIDE else [_IN_PLACE]
+    return {name: value for group in wanted if _takes(**group) for name, value in group.items()}
 
 
 @functools.cache
-def _has_onednn() -> bool:
-    """Whether this jaxlib takes the options: they are experimental, and not for every processor."""
+def _takes(**group: bool | str) -> bool:
+    """Whether this jaxlib takes some options: none is promised, and not for every processor."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         x = jnp.ones((64, 64))
         try:
-            jax.jit(lambda x: x @ x, compiler_options=_ONEDNN)(x)
+            jax.jit(lambda x: x @ x, compiler_options=group)(x)
         except jax.errors.JaxRuntimeError:
             return False
     return True

@@ -1,5 +1,7 @@
 """What training steps are compiled with."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,23 +12,45 @@ from mae_jax.train import compilation
 
 @pytest.fixture(autouse=True)
 def _asked_anew():
-    compilation._has_onednn.cache_clear()
+    compilation._takes.cache_clear()
     yield
-    compilation._has_onednn.cache_clear()
+    compilation._takes.cache_clear()
 
 
-def test_only_wide_models_on_cpus_have_options():
-    assert compilation.options("tpu", 1024) == compilation.options("cpu", 64) == {}
+def test_accelerators_have_no_options():
+    assert compilation.options("tpu", 1024) == compilation.options("cuda", 1024) == {}
 
 
-def test_products_are_those_of_other_libraries():
+def test_products_of_wide_models_are_those_of_other_libraries():
     options = compilation.options("cpu", 768)
+    assert not compilation._ONEDNN.items() <= compilation.options("cpu", 64).items()
     x = jnp.asarray(np.random.default_rng(0).standard_normal((96, 96)), jnp.float32)
     compiled = jax.jit(lambda x: x @ x, compiler_options=options).lower(x).compile()
-    assert ("onednn" in compiled.as_text()) == bool(options)
+    has_onednn = compilation._ONEDNN.items() <= options.items()
+    assert ("onednn" in compiled.as_text()) == has_onednn
     np.testing.assert_allclose(compiled(x), np.asarray(x) @ np.asarray(x), rtol=1e-4, atol=1e-4)
 
 
-def test_a_jaxlib_without_them_does_as_before(monkeypatch):
-    monkeypatch.setattr(compilation, "_ONEDNN", {"xla_cpu_that_went_away": True})
-    assert compilation.options("cpu", 768) == {}
+def test_parameters_are_updated_where_they_lie():
+    """Though both layers' gradients need the kernels that they update."""
+
+    def update(kernels, x):
+        gradients = jax.grad(lambda ks: jnp.square(jnp.tanh(x @ ks[0]) @ ks[1]).sum())(kernels)
+        return [kernel - 0.1 * g for kernel, g in zip(kernels, gradients, strict=True)]
+
+    kernels = [jnp.eye(128) / 2, jnp.eye(128) / 4]
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((32, 128)), jnp.float32)
+    expected = update(kernels, x)
+    options = compilation.options("cpu", 64)
+    jitted = jax.jit(update, donate_argnums=0, compiler_options=options)
+    compiled = jitted.lower(kernels, x).compile()
+    copies = re.findall(r"f32\[128,128\]\S* copy\(", compiled.as_text())
+    assert not copies or not options
+    for found, value in zip(compiled(kernels, x), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["_IN_PLACE", "_ONEDNN"])
+def test_a_jaxlib_without_one_does_as_before(monkeypatch, name):
+    monkeypatch.setattr(compilation, name, {"xla_cpu_that_went_away": True})
+    assert "xla_cpu_that_went_away" not in compilation.options("cpu", 768)
