@@ -6,10 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 
+import jax
+
 from mae_jax import parallel
 from mae_jax.errors import UsageError
 from mae_jax.plan import chips, topology
 from mae_jax.plan.estimate import Estimate, estimate, images_of
+from mae_jax.train import host_memory
 from mae_jax.train.objectives import Reconstruct
 
 
@@ -44,7 +47,7 @@ def run(
 
 def plan(config, name: str, images: int, say: Callable[[str], None]) -> Estimate:
     """An estimate; of a run that does not fit, with the smallest change that makes it fit."""
-    found = estimate(config, name, images)
+    found = _estimate(config, name, images)
     if found.fits:
         return found
     say(
@@ -54,7 +57,7 @@ def plan(config, name: str, images: int, say: Callable[[str], None]) -> Estimate
     for changes in _remedies(config, found.devices):
         say(f"{name}: trying {' '.join(changes)}")
         try:
-            tried = estimate(changed(config, changes), name, images, changes)
+            tried = _estimate(changed(config, changes), name, images, changes)
         except UsageError:
             continue
         if tried.fits:
@@ -69,10 +72,19 @@ def compare(config, name: str, images: int, say: Callable[[str], None]) -> list[
     for i, changes in enumerate(choices):
         say(f"{name}: {i + 1} of {len(choices)}, {' '.join(changes)}")
         try:
-            found.append(estimate(changed(config, changes), name, images, changes))
+            found.append(_estimate(changed(config, changes), name, images, changes))
         except UsageError as error:
             say(f"{name}: {error}")
     return sorted(found, key=lambda e: (not e.fits, e.step_seconds or 0, e.memory_gb))
+
+
+def _estimate(*arguments) -> Estimate:
+    try:
+        return estimate(*arguments)
+    finally:
+        # The compiler takes gigabytes, and the next time it would take as many beside them.
+        jax.clear_caches()
+        host_memory.give_back()
 
 
 def changed(config, changes: tuple[str, ...]):

@@ -1,4 +1,4 @@
-"""Memory of steps on CPUs, asked of the system once.
+"""What this process asks of the system's memory: once for steps on CPUs, no longer than it must.
 
 XLA's CPU client allocates all temporaries of a program, gigabytes for a training step, each time
 the program runs. glibc's malloc gives blocks of that size back to the system when they are freed,
@@ -6,6 +6,7 @@ so that the system finds, clears and maps every page again in every step.
 """
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -46,3 +47,11 @@ def keep() -> bool:
         libc.madvise(start, size, _ADVISE_HUGE_PAGES)
         libc.free(start)
     return True
+
+
+def give_back() -> None:
+    """Gives the system what a large compilation has freed, gigabytes that malloc would keep."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # of glibc alone
+        libc.malloc_trim(0)

@@ -49,3 +49,28 @@ def test_it_says_no_beside_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     assert host_memory.keep() is False
+
+
+HOARD = """
+import resource
+from pathlib import Path
+import numpy as np
+from mae_jax.train import host_memory
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+blocks = [np.ones(12_000) for _ in range(2000)]  # 192 MB in blocks that malloc keeps
+last = blocks.pop()
+del blocks
+before = resident()
+host_memory.give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_what_is_free_goes_back_to_the_system():
+    freed = subprocess.check_output([sys.executable, "-c", HOARD], text=True)
+    assert float(freed) > 100
