@@ -33,7 +33,7 @@ def attend(q_BHQd: jax.Array, k_BHKd: jax.Array, v_BHKd: jax.Array) -> jax.Array
 def _forward(q, k, v):
     scores = jnp.einsum("bhqd,bhkd->bhqk", q, k).astype(jnp.float32)
     exponentials = jnp.exp(scores - scores.max(-1, keepdims=True))
-    # As one number a row, or it is written for every number of a head.
+    # In memory as one number a row: XLA would write it as often as a head has numbers.
     inverse_BHQ1 = jax.lax.optimization_barrier(1 / exponentials.sum(-1, keepdims=True))
     exponentials = exponentials.astype(v.dtype)
     mixed = ((exponentials @ v) * inverse_BHQ1).astype(v.dtype)

@@ -169,8 +169,7 @@ def _exact_gelu_forward(x):
 
 
 def _exact_gelu_backward(x, ct):
-    # Of minus x: were it the same number as above, the compiler would store it, for two passes
-    # over memory and a third more of it.
+    # Of minus x: were it the number above, XLA would store that instead of computing it again.
     cumulative = 0.5 - 0.5 * jax.lax.erf(x * -(0.5**0.5))
     density = jnp.exp(x * x * -0.5) * (2 * jnp.pi) ** -0.5
     return (ct * (cumulative + x * density),)

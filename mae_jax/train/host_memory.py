@@ -1,4 +1,4 @@
-"""What this process asks of the system's memory: once for steps on CPUs, no longer than it must.
+"""Memory of this process: kept between steps on CPUs, given back after large compilations.
 
 XLA's CPU client allocates all temporaries of a program, gigabytes for a training step, each time
 the program runs. glibc's malloc gives blocks of that size back to the system when they are freed,
