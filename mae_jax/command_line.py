@@ -57,7 +57,7 @@ Every verb takes
   --debug                 show tracebacks
 
 On several hosts, start the same command on each, with a --workdir that all of them see.
-TPU pods, GKE, SLURM and Open MPI tell each process its place; elsewhere say it:
+TPU pods, GKE, SLURM and MPI tell each process its place; elsewhere say it:
   --coordinator=HOST:PORT of process 0, --num_processes=N, --process_id=0 to N-1
   --init_timeout=300      seconds to wait for the others before giving up
 
@@ -128,6 +128,12 @@ def parse(verb: str, argv: list[str]) -> flags.FlagValues:
         if args[name].value is None:
             title = _POSITIONAL.get(name, f"--{name}")
             raise UsageError(f"{title} is missing; it is needed by mae-jax {verb}")
+    for name in ("workdir", "out"):
+        if name in args and "://" in (args[name].value or ""):
+            raise UsageError(
+                f"--{name} {args[name].value!r} is a URL and must be a path; mount the bucket "
+                "(gcsfuse, mount-s3, ...) and give where it is mounted"
+            )
     return args
 
 

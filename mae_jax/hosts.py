@@ -1,6 +1,7 @@
 """Several processes as one run: how they find each other, and what they agree on."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -20,6 +21,9 @@ from mae_jax.errors import HostMissing, UsageError
 
 T = TypeVar("T")
 
+# How MPI tells a process how many there are: Open MPI; MPICH, Intel MPI and their kin.
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
 
 def initialise(
     coordinator: str | None = None,
@@ -29,8 +33,8 @@ def initialise(
 ) -> str:
     """Joins the other processes of the run, before anything else asks for a device.
 
-    With no arguments the cluster is found as JAX finds it: TPU pods, GKE, SLURM, Open MPI,
-    Kubernetes; and where there is none, the process is alone.
+    With no arguments the cluster is found as JAX finds it: TPU pods, GKE, SLURM, Open MPI 4,
+    Kubernetes, any other MPI through mpi4py; and where there is none, the process is alone.
 
     Args:
       coordinator: HOST:PORT of process 0.
@@ -54,8 +58,10 @@ def initialise(
         name = _detected()
         if name is None:
             return "one process"
+        # JAX asks mpi4py only where it is named.
+        method = name if name == "mpi4py" else None
     else:
-        name = "given by flags"
+        name, method = "given by flags", "deactivate"
         _check(*given)
     if jax.distributed.is_initialized():
         return name
@@ -70,7 +76,7 @@ def initialise(
                 process,
                 initialization_timeout=timeout + 60,
                 shutdown_timeout_seconds=timeout,
-                cluster_detection_method=None if given == (None,) * 3 else "deactivate",
+                cluster_detection_method=method,
             )
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             reason = " ".join(str(error).split())
@@ -122,6 +128,17 @@ def _detected() -> str | None:
     for kind in ClusterEnv._cluster_types:
         if not kind.opt_in_only_method and kind.is_env_present():
             return kind.name or kind.__name__
+    for name in _MPI_SIZES:
+        size = os.environ.get(name, "1")
+        if size == "1":
+            continue
+        if importlib.util.find_spec("mpi4py") is not None:
+            return "mpi4py"
+        raise UsageError(
+            f"{name} says that this is one of {size} processes that MPI started, and JAX finds the "
+            "others only through mpi4py; install it, or give --coordinator, --num_processes and "
+            "--process_id, or --num_processes=1 to run alone"
+        )
     return None
 
 

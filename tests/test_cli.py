@@ -47,6 +47,8 @@ def test_help(capsys):
         ),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
+        (["pretrain", DIGITS, "--workdir=gs://b/run"], "--workdir 'gs://b/run' is a URL"),
+        (["embed", "w", "--out=s3://b/f.npz"], "--out 's3://b/f.npz' is a URL"),
         (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
         (["probe", DIGITS, "a", "--workdir=w"], "--workdir trains one probe"),
         (["probe", DIGITS], "--out is missing; or --workdir"),

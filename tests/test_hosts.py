@@ -1,5 +1,6 @@
 """Several processes on this machine, connected as hosts are."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -190,6 +191,20 @@ def test_a_cluster_is_found(monkeypatch):
         monkeypatch.setenv(f"SLURM_{name}", "1")
     assert hosts._detected() == "slurm"
     assert hosts.initialise(processes=1) == "one process"
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+def test_processes_of_mpi_are_connected_or_told_how(monkeypatch, capsys, arguments, tmp_path, name):
+    """Open MPI 5 and MPICH, which JAX does not detect by itself: each would train alone."""
+    monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None)
+    assert cli.main(["mae-jax", *arguments]) == 2
+    assert one_sentence(capsys.readouterr().err, f"{name} .* one of 2 processes .*mpi4py")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: wanted == "mpi4py" or None)
+    assert hosts._detected() == "mpi4py"
+    monkeypatch.setenv(name, "1")
+    assert hosts.initialise() == "one process"
 
 
 def one_sentence(text, message):
