@@ -11,8 +11,8 @@ TENSORFLOW = [
 ]
 DIGITS = ["scikit-learn>=1.5,<2"]
 ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13,<2"]
-# The TPU compiler, of the release that jax is made for.
-PLAN = ["jax[tpu]>=0.10,<0.13"]
+# libtpu of the release that jax is made for. It also compiles for TPUs that are not there.
+TPU = ["jax[tpu]>=0.10,<0.13"]
 PLOTS = ["matplotlib>=3.9,<4"]
 TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
 
@@ -51,14 +51,16 @@ setup(
         # Also needs `pip install --no-deps jax2onnx`, which asks for an older orbax-checkpoint than
         # ours, for its examples alone; what it does need is here.
         "onnx": ONNX,
-        "plan": PLAN,
+        "tpu": TPU,
+        "cuda": ["jax[cuda12]>=0.10,<0.13"],
+        "plan": TPU,
         "parquet": ["pyarrow>=20"],
         "plots": PLOTS,  # of comparisons, beside their tables
         # To prepare sets on many machines. Asks for older releases than constraints.txt has of
         # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
-        "test": TENSORFLOW + DIGITS + PLAN + PLOTS + TEST,
+        "test": TENSORFLOW + DIGITS + TPU + PLOTS + TEST,
         "interop": DIGITS + TEST + ONNX,
         "lint": ["ruff>=0.9,<1"],
     },

@@ -12,6 +12,7 @@ from typing import Any
 
 from mae_jax import config as config_lib
 from mae_jax.errors import UsageError
+from mae_jax.train.metrics import say
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 
@@ -43,8 +44,9 @@ def begun(workdir: str | Path) -> bool:
 def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
     """Holds the work folder for this process, creating it if need be.
 
-    The lock lies on config.json and is the kernel's: it goes when the process does, however. If a
-    new run ends in a UsageError, what was created goes again.
+    The lock lies on config.json and is the kernel's: it goes when the process does, however. Where
+    the file system has no locks, a line on stderr says so. If a new run ends in a UsageError, what
+    was created goes again.
 
     Args:
       workdir: the folder.
@@ -78,11 +80,16 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
             ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UsageError(
                 f"work folder {str(workdir)!r} is in use by another process; wait for it, or give "
                 "another --workdir"
             ) from None
+        except OSError as error:  # Lustre without flock, some mounted buckets
+            say(
+                f"work folder {str(workdir)!r} cannot be locked ({error.strerror}): do not start a "
+                "second run there"
+            )
         fresh = not handle.tell()
         if fresh:
             versions = {name: _version(name) for name in _VERSIONED}

@@ -1,4 +1,6 @@
 import copy
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -14,7 +16,7 @@ import pytest
 from mae_jax.config import default_config
 from mae_jax.data import loader
 from mae_jax.errors import Diverged, NoUsableCheckpoint, Preempted, UsageError
-from mae_jax.train import checkpoint, loop, metrics
+from mae_jax.train import checkpoint, loop, metrics, workdir
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -157,6 +159,16 @@ def test_a_second_process_on_the_folder_is_refused(digits_config, tfds_dir, tmp_
         loop.run(digits_config, tmp_path)
     process.kill()
     process.wait(60)
+
+
+def test_a_folder_that_cannot_be_locked_is_used_with_a_word(monkeypatch, capsys, tmp_path):
+    def refused(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with workdir.claim(tmp_path / "run", {"seed": 0}):
+        assert (tmp_path / "run" / "config.json").exists()
+    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
 
 
 def test_another_run_in_the_folder_is_refused_and_shown(digits_config, tmp_path):

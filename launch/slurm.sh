@@ -1,0 +1,22 @@
+#!/bin/bash
+# mae-jax on SLURM: a process for each task, and the job is queued again until it is done.
+#
+#   sbatch --nodes=4 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=12 --time=24:00:00 \
+#       launch/slurm.sh pretrain --config=configs/in1k/l16.py --workdir=/shared/runs/l16
+#
+# Dry run: the same with --test-only, and SLURM says when and where it would start. Activate the
+# environment first, as sbatch hands it on. JAX gives every task one GPU: as many tasks as GPUs.
+#SBATCH --job-name=mae-jax
+#SBATCH --output=mae-jax-%j.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+# Five minutes before the time limit, which is long enough to save.
+#SBATCH --signal=TERM@300
+
+srun --kill-on-bad-exit=0 mae-jax "$@"
+code=$?
+# 42: told to stop, and saved. 43: a process is missing; if that goes on, somebody should look.
+if [ "$code" = 42 ] || { [ "$code" = 43 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; }; then
+	scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
