@@ -13,10 +13,11 @@ import numpy as np
 
 from mae_jax.architecture import adopt_architecture
 from mae_jax.data import loader
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.models import flops
 from mae_jax.parallel import Layout
-from mae_jax.train import metrics, state
+from mae_jax.train import state
 from mae_jax.train.objectives import Classify, Reconstruct, compute_dtype
 from mae_jax.train.step import put, train_step
 from mae_jax.train.task import Task, prepare
@@ -51,16 +52,16 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
         adopt_architecture(config, start.architecture(config))
     task = prepare(config, jax.device_count())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
-    metrics.say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")
+    say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")
     result: dict[str, Any] = {"device": _device(), "batch_size": batch_size}
 
     made = task.batches(layout, steps=_ENDLESS)
     result["input_images_per_second"] = batch_size / _input_seconds(made, steps)
-    metrics.say(f"loader: {result['input_images_per_second']:.4g} images/s by itself")
+    say(f"loader: {result['input_images_per_second']:.4g} images/s by itself")
 
     trainer = _Trainer(task, layout)
     held = put(next(made), layout, batch_size)
-    metrics.say("compiling the step")
+    say("compiling the step")
     result["compile_seconds"] = trainer.compile(held)
     seconds = trainer.time(lambda: held, steps, "step")
     median = statistics.median(seconds)
@@ -125,7 +126,7 @@ class _Trainer:
             before = numbers
             if i and ends[-1] - said > 5:
                 said, left = ends[-1], (ends[-1] - ends[0]) / i * (steps - i)
-                metrics.say(f"{what}: {i} of {steps}, {left:.0f} s left")
+                say(f"{what}: {i} of {steps}, {left:.0f} s left")
         jax.block_until_ready((before, self._state))
         return [b - a for a, b in itertools.pairwise(ends)]
 

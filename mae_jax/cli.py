@@ -60,7 +60,7 @@ def _run(argv: list[str]) -> int:
         print(f"{USAGE}\n\nConfig keys, with their defaults:\n{config.describe()}")
         return 0
     args = parse(verb, [argv[0], *argv[2:]])
-    logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in `metrics.say`
+    logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in data.progress
     if "workdir" in args and args.workdir is not None:  # a run: perhaps of several processes
         from mae_jax import hosts  # not above: both bring jax
         from mae_jax.train import host_memory

@@ -13,11 +13,11 @@ from flax import nnx
 
 from mae_jax import config as config_lib
 from mae_jax.data import loader, sources
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.evaluate.measures import Tally
 from mae_jax.evaluate.robustness import SETS, corruption_errors
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import metrics
 from mae_jax.train.objectives import compute_dtype
 from mae_jax.weights import load, model
 from mae_jax.weights.described import Weights
@@ -192,7 +192,7 @@ def robustness(
             tally = evaluator.tally(source, crop, kind.present_classes)
             top1[part.name] = tally.measures()["top1"]
             images += tally.images
-            metrics.say(f"{part.name}  top1 {top1[part.name]:.4f}  {tally.images} images")
+            say(f"{part.name}  top1 {top1[part.name]:.4f}  {tally.images} images")
         parts[name] = top1
         if name == "imagenet_c":
             found["imagenet_c_mCE"] = corruption_errors(top1)["mCE"]

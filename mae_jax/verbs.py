@@ -135,9 +135,8 @@ def plan(args: flags.FlagValues) -> list[dict]:
     import dataclasses
 
     from mae_jax.plan import search
-    from mae_jax.train import metrics
 
-    found = search.run(args.config, args.topology, args.images, args.compare, metrics.say)
+    found = search.run(args.config, args.topology, args.images, args.compare)
     return [dataclasses.asdict(estimate) for estimate in found]
 
 

@@ -2,13 +2,15 @@
 
 import copy
 import dataclasses
+import datetime
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 
 from mae_jax import parallel
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.plan import chips, topology
 from mae_jax.plan.estimate import Estimate, estimate, images_of
@@ -16,16 +18,13 @@ from mae_jax.train import host_memory
 from mae_jax.train.objectives import Reconstruct
 
 
-def run(
-    config, names: list[str], images: int | None, ranked: bool, say: Callable[[str], None]
-) -> list[Estimate]:
-    """Plans a config for several topologies.
+def run(config, names: list[str], images: int | None, ranked: bool) -> list[Estimate]:
+    """Plans a config for several topologies; says how far it is, as that takes minutes.
 
     Args:
       names: as in v3:8x8; all are checked before anything is compiled.
       images: to train on, per epoch; None asks the data.
       ranked: compare ways to split and to store, instead of taking the config's.
-      say: is told what is going on, which takes minutes.
 
     Raises:
       UsageError: a topology or a config that cannot work.
@@ -38,14 +37,14 @@ def run(
         began = time.perf_counter()
         say(f"{name}: compiling the training step, which takes minutes for large models")
         if ranked:
-            found += compare(config, name, images, say)
+            found += compare(config, name, images)
         else:
-            found.append(plan(config, name, images, say))
+            found.append(plan(config, name, images))
         say(f"{name}: compiled in {time.perf_counter() - began:.0f} s")
     return found
 
 
-def plan(config, name: str, images: int, say: Callable[[str], None]) -> Estimate:
+def plan(config, name: str, images: int) -> Estimate:
     """An estimate; of a run that does not fit, with the smallest change that makes it fit."""
     found = _estimate(config, name, images)
     if found.fits:
@@ -65,12 +64,17 @@ def plan(config, name: str, images: int, say: Callable[[str], None]) -> Estimate
     return found
 
 
-def compare(config, name: str, images: int, say: Callable[[str], None]) -> list[Estimate]:
+def compare(config, name: str, images: int) -> list[Estimate]:
     """Estimates of several ways to split and to store, the fastest that fits first."""
     found = []
     choices = list(_choices(config, topology.chip(name), len(topology.devices(name))))
+    began = time.perf_counter()
     for i, changes in enumerate(choices):
-        say(f"{name}: {i + 1} of {len(choices)}, {' '.join(changes)}")
+        eta = "?"
+        if i:
+            left = (time.perf_counter() - began) / i * (len(choices) - i)
+            eta = datetime.timedelta(seconds=round(left))
+        say(f"{name}: {i + 1} of {len(choices)}, {' '.join(changes)}  eta {eta}")
         try:
             found.append(_estimate(changed(config, changes), name, images, changes))
         except UsageError as error:
@@ -115,16 +119,14 @@ def _usual_parts(config, devices):
 
 
 def _choices(config, chip: chips.Chip, devices: int) -> Iterator[tuple[str, ...]]:
-    splits = [
-        ("--config.parallel.fsdp=1", "--config.parallel.zero=False"),
-        ("--config.parallel.fsdp=1", "--config.parallel.zero=True"),
-    ]
-    parts = {_usual_parts(config, devices), chip.per_host, devices}
-    splits += [
-        (f"--config.parallel.fsdp={n}", "--config.parallel.zero=False")
-        for n in sorted(parts)
-        if devices % n == 0
-    ]
-    for split in splits:
+    parts = sorted({1, _usual_parts(config, devices), chip.per_host, devices})
+    splits = [(n, False) for n in parts if devices % n == 0]
+    if devices > 1:
+        splits.insert(1, (1, True))
+    for n, zero in splits:
         for remat in (False, True):
-            yield (*split, f"--config.model.remat={remat}")
+            yield (
+                f"--config.parallel.fsdp={n}",
+                f"--config.parallel.zero={zero}",
+                f"--config.model.remat={remat}",
+            )

@@ -13,6 +13,7 @@ from clu import parameter_overview
 from mae_jax import hosts, parallel
 from mae_jax.config import flatten
 from mae_jax.data import loader
+from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, initial_state, metrics, state, workdir
@@ -75,7 +76,7 @@ def run(
                 held.enter_context(workdir.claim(folder, resolved))
         layout = Layout.of(task.split)
         if hosts.is_first() and not quiet:
-            metrics.say(f"mesh: {task.split}")
+            say(f"mesh: {task.split}")
         return _Run(task, path, resolved, fingerprint, layout, stop, quiet, read_weights).train()
 
 
@@ -99,7 +100,7 @@ class _Run:
         self.read_weights = read_weights
         config = task.config
         self.identity = initial_state.identity(config, fingerprint)
-        self.broken = loader.new_ledger(config, task.train, metrics.say)
+        self.broken = loader.new_ledger(config, task.train, say)
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
         self.state, self.first = self._start()
@@ -278,4 +279,4 @@ class _Run:
 
     def _say(self, text: str) -> None:
         if not self.quiet:
-            metrics.say(text)
+            say(text)

@@ -3,12 +3,13 @@
 import datetime
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mae_jax.data.progress import say
 
 
 class Metrics:
@@ -97,11 +98,6 @@ class Progress:
             f"  {numbers['images_per_second']:.0f} images/s"
             f"  data wait {numbers['data_wait_share']:.0%}  eta {eta}"
         )
-
-
-def say(text: str) -> None:
-    """A line for the person watching; stdout is kept for results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from mae_jax import hosts
 from mae_jax.data import loader, sources
+from mae_jax.data.progress import say
 from mae_jax.evaluate import knn
 from mae_jax.parallel import Layout
-from mae_jax.train import metrics
 from mae_jax.train import step as step_lib
 from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.state import TrainState
@@ -135,7 +135,7 @@ class Watch:
     def _batches(self, source, *, whole: bool = False) -> Iterator[loader.Batch]:
         rows = None if whole else self._layout.rows(self._batch_size)
         if id(source) not in self._broken:
-            self._broken[id(source)] = loader.new_ledger(self._config, source, metrics.say)
+            self._broken[id(source)] = loader.new_ledger(self._config, source, say)
         return loader.plain_batches(
             source, self._picture, self._batch_size, self._cache, rows, self._broken[id(source)]
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax import config as config_lib
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
-from mae_jax.train.metrics import say
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 

@@ -84,6 +84,18 @@ def test_a_plan_says_everything():
         assert found["flops_per_step"] > 0
 
 
+@pytest.mark.slow
+def test_ways_to_split_are_ranked():
+    made = python("-m", "mae_jax.cli", "plan", *SMALL, "--topology=v5e:2x2", "--compare", "--json")
+    assert made.returncode == 0, made.stderr
+    found = [json.loads(line) for line in made.stdout.splitlines()]
+    seconds = [estimate["step_seconds"] for estimate in found]
+    assert seconds == sorted(seconds) and all(estimate["fits"] for estimate in found)
+    changes = {tuple(estimate["changes"]) for estimate in found}
+    assert len(changes) == len(found) == 6  # replicated, ZeRO-1, FSDP; remat or not
+    assert "6 of 6" in made.stderr and "eta 0:00:" in made.stderr
+
+
 TIGHT = """
 import dataclasses
 from mae_jax.config import default_config
@@ -96,7 +108,7 @@ config.parallel.fsdp = 1  # else it would be chosen so that it fits
 whole = estimate.estimate(config, "v3:2x2", 1000)
 tight = int(whole.memory_gb * 1e9) - 1
 chips.TPUS["v3"] = dataclasses.replace(chips.TPUS["v3"], usable=tight)
-found = search.plan(config, "v3:2x2", 1000, print)
+found = search.plan(config, "v3:2x2", 1000)
 assert not found.fits and found.suggestion.startswith("--config."), found
 print(report.readable([found]))
 """
