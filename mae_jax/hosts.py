@@ -78,7 +78,7 @@ def initialise(
                 shutdown_timeout_seconds=timeout,
                 cluster_detection_method=method,
             )
-        except (ValueError, RuntimeError, KeyError, OSError) as error:
+        except (ValueError, RuntimeError, KeyError, OSError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(
                 f"the processes of the run ({name}) could not be connected: {reason}; give "
