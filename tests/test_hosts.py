@@ -195,7 +195,7 @@ def test_a_cluster_is_found(monkeypatch):
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
 def test_processes_of_mpi_are_connected_or_told_how(monkeypatch, capsys, arguments, tmp_path, name):
-    """Open MPI 5 and MPICH, which JAX does not detect by itself: each would train alone."""
+    """Open MPI 5 and MPICH, which JAX does not detect by itself: one would train alone."""
     monkeypatch.setenv(name, "2")
     monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None)
     assert cli.main(["mae-jax", *arguments]) == 2
