@@ -194,17 +194,30 @@ def test_a_cluster_is_found(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
-def test_processes_of_mpi_are_connected_or_told_how(monkeypatch, capsys, arguments, tmp_path, name):
+def test_processes_of_mpi_are_told_how_to_connect(monkeypatch, capsys, arguments, tmp_path, name):
     """Open MPI 5 and MPICH, which JAX does not detect by itself: one would train alone."""
     monkeypatch.setenv(name, "2")
     monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None)
     assert cli.main(["mae-jax", *arguments]) == 2
     assert one_sentence(capsys.readouterr().err, f"{name} .* one of 2 processes .*mpi4py")
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: wanted == "mpi4py" or None)
-    assert hosts._detected() == "mpi4py"
     monkeypatch.setenv(name, "1")
     assert hosts.initialise() == "one process"
+
+
+def test_mpi4py_is_asked_and_may_lack_its_library(arguments, tmp_path):
+    package = tmp_path / "packages" / "mpi4py"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "MPI.py").write_text("raise ImportError('libmpi.so.40: no such file')\n")
+    added = {"OMPI_COMM_WORLD_SIZE": "2", "PYTHONPATH": str(package.parent)}
+    made = subprocess.run(
+        [sys.executable, "-m", "mae_jax.cli", *arguments],
+        env=os.environ | added, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert made.returncode == 2, made.stderr
+    assert one_sentence(made.stderr, r"\(mpi4py\) could not be connected: libmpi\.so\.40")
+    assert not (tmp_path / "run").exists()
 
 
 def one_sentence(text, message):
