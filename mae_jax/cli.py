@@ -7,8 +7,8 @@ import traceback
 from absl import logging
 
 from mae_jax import __version__, config, errors
-from mae_jax.command_line import USAGE, parse
-from mae_jax.verbs import VERBS
+from mae_jax.commands.command_line import USAGE, parse
+from mae_jax.commands.verbs import VERBS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,11 +94,11 @@ def _readable(result: dict) -> str:
     lines, width = [], max([12, *map(len, result)])
     for name, value in result.items():
         if name == "accuracy":
-            from mae_jax import finetune as tuner
+            from mae_jax.studies import finetune as tuner
 
             lines.append("accuracy on held-out images\n" + tuner.table(value))
         elif name == "encoders":
-            from mae_jax import probe as prober
+            from mae_jax.studies import probe as prober
 
             lines.append("accuracy on held-out images\n" + prober.markdown(value))
         elif name == "sha256":

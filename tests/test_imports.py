@@ -10,14 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mae_jax"
 # A module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "models", "schema", "architecture"},
-    {"cross_checks"},
+    {"errors", "models"},
     {"config", "data", "hosts", "parallel"},
     {"evaluate", "visualize"},
     {"train"},
     {"weights", "plan"},
-    {"finetune", "probe", "evaluation", "data_verbs", "embed", "source_flags", "pictures", "bench"},
-    {"command_line", "verbs"},
+    {"inference"},
+    {"studies"},
+    {"commands"},
     {"cli"},
 ]
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from mae_jax import config as config_lib
 from mae_jax import parallel
-from mae_jax.cross_checks import check_batch
+from mae_jax.config.cross_checks import check_batch
 from mae_jax.errors import UsageError
 from mae_jax.models import flops
 from mae_jax.parallel import Layout

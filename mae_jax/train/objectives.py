@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from mae_jax.architecture import dimension_arguments
+from mae_jax.config.architecture import dimension_arguments
 from mae_jax.data.channels import channel_statistics
 from mae_jax.models import masking, sizes, transformer
 from mae_jax.models.mae import MaskedAutoencoder

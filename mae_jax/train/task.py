@@ -6,7 +6,7 @@ from typing import Any
 
 from mae_jax import config as config_lib
 from mae_jax import parallel
-from mae_jax.cross_checks import check_batch
+from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from mae_jax.architecture import adopt_architecture
+from mae_jax.config.architecture import adopt_architecture
 from mae_jax.errors import UsageError
 from mae_jax.train import workdir
 from mae_jax.weights import keymap

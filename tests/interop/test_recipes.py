@@ -15,9 +15,9 @@ from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 
 import mae_jax
-from mae_jax import finetune
 from mae_jax.config import default_config
 from mae_jax.data import randaugment
+from mae_jax.studies import finetune
 from mae_jax.train import mixing
 from mae_jax.train.optimizer import Recipe
 from mae_jax.weights import export, read

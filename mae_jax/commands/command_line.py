@@ -4,10 +4,10 @@ import re
 
 from absl import flags
 
-from mae_jax import data_verbs, source_flags
+from mae_jax.commands import data_verbs, source_flags
 from mae_jax.config import unknown_key
+from mae_jax.config.schema import all_keys
 from mae_jax.errors import UsageError
-from mae_jax.schema import all_keys
 
 USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
 

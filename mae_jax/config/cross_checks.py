@@ -2,7 +2,7 @@
 
 from ml_collections import config_dict
 
-from mae_jax.architecture import dimension_arguments
+from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
 
 

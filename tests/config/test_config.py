@@ -1,8 +1,8 @@
 import pytest
 
 from mae_jax import config as config_lib
-from mae_jax import schema
-from mae_jax.cross_checks import check_batch
+from mae_jax.config import schema
+from mae_jax.config.cross_checks import check_batch
 from mae_jax.errors import UsageError
 
 

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from mae_jax import bench, cli, verbs
+from mae_jax import cli
+from mae_jax.commands import verbs
+from mae_jax.plan import bench
 from mae_jax.train import host_memory
 
 DIGITS = "--config=configs/digits.py"

@@ -7,7 +7,7 @@ import pytest
 
 from mae_jax import config as config_lib
 
-FILES = sorted((Path(__file__).parents[1] / "configs").rglob("*.py"))
+FILES = sorted((Path(__file__).parents[2] / "configs").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

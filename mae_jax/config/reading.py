@@ -12,9 +12,9 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from mae_jax.cross_checks import check_together
+from mae_jax.config.cross_checks import check_together
+from mae_jax.config.schema import SCHEMA, Key, all_keys
 from mae_jax.errors import UsageError
-from mae_jax.schema import SCHEMA, Key, all_keys
 
 
 def default_config() -> config_dict.ConfigDict:

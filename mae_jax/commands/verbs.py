@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from mae_jax import data_verbs, source_flags
+from mae_jax.commands import data_verbs, source_flags
 from mae_jax.errors import UsageError
 
 
@@ -19,7 +19,7 @@ def pretrain(args: flags.FlagValues) -> dict:
 
 def finetune(args: flags.FlagValues) -> dict:
     """Trains a classifier, from a pre-trained encoder where init_from names one."""
-    from mae_jax import finetune as tuner
+    from mae_jax.studies import finetune as tuner
 
     _expect_objective(args.config, "classify")
     labels = [_count(text) for text in args.labels or []]
@@ -43,7 +43,7 @@ def finetune(args: flags.FlagValues) -> dict:
 
 def probe(args: flags.FlagValues) -> dict:
     """Trains a linear probe, or compares frozen encoders."""
-    from mae_jax import finetune as tuner
+    from mae_jax.studies import finetune as tuner
 
     if args.workdir is not None:
         if args.source:
@@ -54,7 +54,7 @@ def probe(args: flags.FlagValues) -> dict:
         return tuner.run(args.config, args.workdir)
     if args.out is None:
         raise UsageError("--out is missing; or --workdir, to train one linear probe")
-    from mae_jax import probe as prober
+    from mae_jax.studies import probe as prober
 
     return prober.compare(
         args.source or [],
@@ -69,7 +69,7 @@ def probe(args: flags.FlagValues) -> dict:
 
 def evaluate(args: flags.FlagValues) -> dict:
     """Measures a classifier on held-out images."""
-    from mae_jax import evaluation
+    from mae_jax.inference import evaluation
 
     weights = source_flags.read(args, args.source)
     if not args.robustness:
@@ -93,8 +93,8 @@ def export(args: flags.FlagValues) -> dict:
 
 def embed(args: flags.FlagValues) -> dict:
     """Writes the features of many images."""
-    from mae_jax import embed as embedder
     from mae_jax.data import sources
+    from mae_jax.inference import embed as embedder
     from mae_jax.weights import load
 
     if (args.images is None) == (args.config is None):
@@ -111,7 +111,7 @@ def embed(args: flags.FlagValues) -> dict:
 
 def reconstruct(args: flags.FlagValues) -> dict:
     """Draws reconstructions."""
-    from mae_jax import pictures
+    from mae_jax.inference import pictures
 
     return pictures.reconstruct(
         source_flags.read(args, args.source),
@@ -125,7 +125,7 @@ def reconstruct(args: flags.FlagValues) -> dict:
 
 def features(args: flags.FlagValues) -> dict:
     """Draws what the encoder sees."""
-    from mae_jax import pictures
+    from mae_jax.inference import pictures
 
     return pictures.features(source_flags.read(args, args.source, "encoder"), args.images, args.out)
 
@@ -142,7 +142,7 @@ def plan(args: flags.FlagValues) -> list[dict]:
 
 def bench(args: flags.FlagValues) -> dict:
     """Times training on this machine."""
-    from mae_jax import bench as bencher
+    from mae_jax.plan import bench as bencher
     from mae_jax.train import host_memory
 
     host_memory.keep()

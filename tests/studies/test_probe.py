@@ -6,8 +6,8 @@ import pytest
 from made import random_weights
 from safetensors.numpy import load_file, save_file
 
-from mae_jax import probe
 from mae_jax.errors import UsageError
+from mae_jax.studies import probe
 from mae_jax.weights import export, read
 
 SMALL = dict(image_size=8, patch_size=2, channels=1, width=16, depth=1, heads=2)

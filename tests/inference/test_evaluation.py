@@ -9,11 +9,11 @@ from made import random_weights
 from PIL import Image
 
 import mae_jax
-from mae_jax import evaluation
 from mae_jax.config import default_config
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.evaluate import robustness
+from mae_jax.inference import evaluation
 
 GREY = dict(image_size=8, patch_size=4, channels=1, width=16, depth=1, heads=2)
 

@@ -12,9 +12,10 @@ import pytest
 from made import random_weights
 from PIL import Image
 
-from mae_jax import cli, embed
+from mae_jax import cli
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
+from mae_jax.inference import embed
 from mae_jax.weights import export
 from mae_jax.weights.load import encoder_of
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from mae_jax import bench, cli
+from mae_jax import cli
 from mae_jax.errors import UsageError
 from mae_jax.models import flops, sizes
+from mae_jax.plan import bench
 
 SMALL = [
     "model.width=16", "model.heads=2", "model.depth=1", "model.decoder_width=16",

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from mae_jax import finetune
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
+from mae_jax.studies import finetune
 from mae_jax.train import checkpoint, loop
 from mae_jax.weights import read, start
 
@@ -98,7 +98,7 @@ def test_a_linear_probe_reads_as_one_linear_layer(digits_config, pretrained, tmp
     assert weights.kind == "classifier" and not weights.mean_pool
     assert weights.origin["classes"] == [str(digit) for digit in range(10)]
     # What was measured with BatchNorm on the held-out images is what the folded layer gives.
-    from mae_jax import evaluation
+    from mae_jax.inference import evaluation
 
     config.data.eval_crop = 0.875
     found = evaluation.evaluate(weights, config)["measures"]
@@ -107,7 +107,7 @@ def test_a_linear_probe_reads_as_one_linear_layer(digits_config, pretrained, tmp
 
 
 def test_the_moving_average_is_what_is_read(digits_config, pretrained, tmp_path):
-    from mae_jax import evaluation
+    from mae_jax.inference import evaluation
 
     config = tuning(digits_config, pretrained)
     measures = finetune.run(config, tmp_path, quiet=True)["measures"]

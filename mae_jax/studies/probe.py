@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from mae_jax import config as config_lib
-from mae_jax import embed, finetune
 from mae_jax.data import few, sources
 from mae_jax.errors import UsageError
 from mae_jax.evaluate import knn, logistic
+from mae_jax.inference import embed
+from mae_jax.studies import finetune
 from mae_jax.train import metrics
 from mae_jax.visualize import curves
 from mae_jax.weights import load

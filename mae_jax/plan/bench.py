@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mae_jax.architecture import adopt_architecture
+from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data import loader
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError

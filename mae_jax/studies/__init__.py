@@ -1,0 +1,1 @@
+"""Many runs as one: settings, a work folder each, measures, a table."""
