@@ -17,8 +17,9 @@ import photographs
 import psutil
 
 from mae_jax.data import loader, prepare, sources
+from mae_jax.pixels import Pixels
 
-PICTURE = loader.Picture((224, 224), 3, (0.2, 1.0), (3 / 4, 4 / 3), True, 0.875)
+PICTURE = loader.Picture(Pixels((224, 224), 3, crop=0.875), (0.2, 1.0), (3 / 4, 4 / 3), True)
 
 
 def held() -> float:
@@ -51,7 +52,7 @@ def resume(folder: Path, records: int, step: int, rounds: int) -> None:
         name = f"{index:06d}.npy"
         np.save(folder / "in" / name, np.full((8, 8), index % 256, np.uint8))
     prepare.prepare(str(folder / "in"), str(folder / "set"), workers=1)
-    picture = loader.Picture((8, 8), 1, (1, 1), (1, 1), False, 1.0)
+    picture = loader.Picture(Pixels((8, 8), 1, crop=1.0))
     taken: dict[int, list[float]] = {0: [], step: []}
     for _ in range(rounds):
         for start, times in taken.items():

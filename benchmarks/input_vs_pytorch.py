@@ -29,6 +29,7 @@ import torch
 from PIL import Image
 
 from mae_jax.data import augment, images, loader, memory, sources
+from mae_jax.pixels import Pixels
 
 # torchvision's wheels on PyPI are made for a torch with CUDA. Beside one without, its operators
 # lack, and it fails to describe two of them, which nothing here uses: declared, it imports.
@@ -42,7 +43,7 @@ from torchvision.transforms import functional
 
 SIDE, BATCH = 224, 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PICTURE = loader.Picture((SIDE, SIDE), 3, (0.2, 1.0), (3 / 4, 4 / 3), True, 0.875)
+PICTURE = loader.Picture(Pixels((SIDE, SIDE), 3, crop=0.875), (0.2, 1.0), (3 / 4, 4 / 3), True)
 
 
 def reference(folder: str, workers: int, standardise: bool) -> torch.utils.data.DataLoader:

@@ -233,8 +233,8 @@ def _pytorch(size: str, options: argparse.Namespace) -> Side:
     except ImportError as error:
         raise SystemExit(f"this mode needs torch and transformers: {error}") from None
 
-    from mae_jax.data.channels import IMAGENET_MEAN, IMAGENET_STD
     from mae_jax.models import flops, sizes
+    from mae_jax.pixels import IMAGENET_MEAN, IMAGENET_STD
 
     torch.set_num_threads(_cores())
     torch.manual_seed(0)

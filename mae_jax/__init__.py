@@ -9,6 +9,7 @@ _HOMES = {
     "MaskedAutoencoder": "mae_jax.models.mae",
     "VisionTransformer": "mae_jax.models.vit",
     "load": "mae_jax.weights.load",
+    "load_classifier": "mae_jax.weights.load",
     "load_encoder": "mae_jax.weights.load",
 }
 

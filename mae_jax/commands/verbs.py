@@ -95,6 +95,7 @@ def embed(args: flags.FlagValues) -> dict:
     """Writes the features of many images."""
     from mae_jax.data import sources
     from mae_jax.inference import embed as embedder
+    from mae_jax.inference import views
     from mae_jax.weights import load
 
     if (args.images is None) == (args.config is None):
@@ -105,8 +106,14 @@ def embed(args: flags.FlagValues) -> dict:
                               output=args.output)  # fmt: skip
     data = args.config.data
     records = sources.open_source(data, data.split)
-    return embedder.embed(encoder, records, args.out, output=args.output, eval_crop=data.eval_crop,
-                          floats=data.pixels == "float32")  # fmt: skip
+    return embedder.embed(
+        encoder,
+        records,
+        args.out,
+        output=args.output,
+        pixels=views.pixels_for(encoder.weights, args.config),
+        broken_share=data.broken_share,
+    )
 
 
 def reconstruct(args: flags.FlagValues) -> dict:

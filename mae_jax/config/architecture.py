@@ -27,12 +27,20 @@ def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
 def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
     """Sets the encoder's dimensions to those of the run whose resolved config is `source`.
 
-    The size of the images stays, as positions are resized to it. Mean and deviation of the pixels
-    are adopted where the config leaves them open.
+    The size of the images stays, as positions are resized to it. What the config leaves open about
+    pixels is taken over, the crop of evaluation where the size is the same.
     """
     for name in ("size", "patch_size", "channels", "width", "depth", "heads", "class_token"):
         value = source["model"][name]
         config.model[name] = tuple(value) if isinstance(value, list) else value
-    for name in ("mean", "std"):
-        if not config.data[name]:
-            config.data[name] = tuple(source["data"][name])
+    names = ["pixels", "mean", "std"]
+    if _pair(config.model.image_size) == _pair(source["model"]["image_size"]):
+        names.append("eval_crop")
+    for name in names:
+        if config.data[name] in (None, ()):
+            value = source["data"][name]
+            config.data[name] = tuple(value) if isinstance(value, list) else value
+
+
+def _pair(sides):
+    return sides[0], sides[-1]

@@ -4,6 +4,7 @@ from ml_collections import config_dict
 
 from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
+from mae_jax.pixels import NO_STATISTICS
 
 
 def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
@@ -30,12 +31,14 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
                 f"data.{name} {data[name]} must have one value per channel, "
                 f"{model.channels} of them"
             )
+    if data.pixels == "float32" and not (data.mean and data.std):
+        raise UsageError(NO_STATISTICS)
     if data.labels_per_class is not None and data.labels_share is not None:
         raise UsageError(
             f"at most one of data.labels_per_class (now {data.labels_per_class}) and "
             f"data.labels_share (now {data.labels_share}) may be set"
         )
-    if data.randaugment and data.pixels != "uint8":
+    if data.randaugment and data.pixels == "float32":
         raise UsageError(
             f"data.randaugment {data.randaugment} works on uint8; data.pixels is {data.pixels!r}"
         )

@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mae_jax.pixels import KINDS, MAX_PIXELS
+
 
 @dataclasses.dataclass(frozen=True)
 class Key:
@@ -165,8 +167,10 @@ SCHEMA: dict[str, Any] = {
         "randaugment_std": Key(0.5, "standard deviation of their strength", **_at_least(0)),
         "randaugment_share": Key(0.5, "how often each is carried out", **_within(0, 1)),
         "eval_crop": Key(
-            0.875,
-            "centre crop for evaluation, as a share of the shorter side",
+            None,
+            "centre crop for evaluation, as a share of the shorter side; unset: what init_from was "
+            "given, or 0.875 for images of up to 224 pixels and 1.0 for larger ones",
+            kind=float,
             allowed=lambda share: 0 < share <= 1,
             range="above 0 and at most 1",
         ),
@@ -174,12 +178,14 @@ SCHEMA: dict[str, Any] = {
             1, "crops of each image per epoch, one after the other, decoded once", **_at_least(1)
         ),
         "pixels": Key(
-            "uint8",
-            "what goes to the device; float32 keeps 16-bit and float values, integers in 0 to 1",
-            **_one_of("uint8", "float32"),
+            None,
+            "what goes to the device, uint8 or float32, which keeps 16-bit and float values, "
+            "integers in 0 to 1; unset: uint8, or what init_from was given",
+            kind=str,
+            **_one_of(*KINDS),
         ),
         "max_pixels": Key(
-            50_000_000,
+            MAX_PIXELS,
             "height times width above which an image counts as broken",
             **_within(1, 178_956_970),  # above which Pillow refuses
         ),
@@ -189,11 +195,14 @@ SCHEMA: dict[str, Any] = {
             **_within(0.0, 1.0, part_of_run=False),
         ),
         "mean": Key(
-            (), "per channel, of pixels in 0 to 1; () is ImageNet's, or .5 where channels are not 3"
+            (),
+            "per channel, of uint8 pixels in 0 to 1, of float32 ones in their units; () is what "
+            "init_from was given, or else, for uint8 alone, ImageNet's, or .5 where channels are "
+            "not 3",
         ),
         "std": Key(
             (),
-            "per channel, as mean; () as mean, or .5",
+            "per channel, as mean",
             allowed=lambda std: all(s > 0 for s in std),
             range="above 0",
         ),

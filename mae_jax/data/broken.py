@@ -52,6 +52,7 @@ class Ledger:
       share: of them that may be broken, rounded up; 0 allows none.
       check: raises BrokenRecord if a record is broken, saying why.
       say: tells the person watching.
+      instead: what becomes of a broken record, in words.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Ledger:
         share: float,
         check: Callable[[int], object],
         say: Callable[[str], None] = lambda text: None,
+        instead: str = "replaced by the next",
     ):
         self._records, self._share = len(source), share
         self.allowed = math.ceil(share * len(source))
-        self._check, self._say = check, say
+        self._check, self._say, self._instead = check, say, instead
         self.seen: set[int] = set()
 
     def note(self, records: Iterable[int]) -> None:
@@ -86,7 +88,7 @@ class Ledger:
                     else reason
                 )
             self._say(
-                f"broken record {reason}; replaced by the next "
+                f"broken record {reason}; {self._instead} "
                 f"({len(self.seen)} of at most {self.allowed})"
             )
 

@@ -64,7 +64,7 @@ class Looker:
     def moments(self, indices: Sequence[int]) -> np.ndarray:
         """(3, C) float64: sums over the pixels of these of one, the value, and its square."""
         decode = Decoder(self.source, self.picture, cache=False)
-        total = np.zeros((3, self.picture.channels))
+        total = np.zeros((3, self.picture.pixels.channels))
         for index in indices:
             try:
                 view = self.picture.plain(decode(index)[0])
@@ -125,7 +125,7 @@ def statistics(
       BrokenRecord: not one of them can be read.
     """
     chosen = np.random.default_rng(0).permutation(len(source))[:limit]
-    total, progress = np.zeros((3, picture.channels)), Progress(len(chosen))
+    total, progress = np.zeros((3, picture.pixels.channels)), Progress(len(chosen))
     with _Pool(Looker(source, picture), workers) as pool:
         for count, sums in pool.each(Looker.moments, chosen):
             total += sums

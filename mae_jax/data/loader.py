@@ -14,10 +14,10 @@ import numpy as np
 
 from mae_jax.data import augment, images, memory, workers
 from mae_jax.data.broken import Ledger, first_sound
-from mae_jax.data.channels import channel_statistics
 from mae_jax.data.order import Order, view_rng
 from mae_jax.data.randaugment import RandAugment
 from mae_jax.data.records import Source
+from mae_jax.pixels import Pixels
 
 Batch = dict[str, np.ndarray]
 
@@ -27,44 +27,33 @@ class Picture:
     """How a record becomes pixels.
 
     Attributes:
-      size: height and width in pixels.
-      channels: values per pixel.
+      pixels: what the network is given.
       crop_scale, crop_ratio, flip: the training augmentation.
       randaugment: what comes after it, or None.
-      eval_crop: the evaluation crop, as a share of the shorter side.
-      floats: float32 instead of uint8.
-      max_pixels: height times width that an image may have.
     """
 
-    size: tuple[int, int]
-    channels: int
-    crop_scale: tuple[float, float]
-    crop_ratio: tuple[float, float]
-    flip: bool
-    eval_crop: float
+    pixels: Pixels
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    crop_ratio: tuple[float, float] = (1.0, 1.0)
+    flip: bool = False
     randaugment: RandAugment | None = None
-    floats: bool = False
-    max_pixels: int = images.MAX_PIXELS
 
     @classmethod
     def from_config(cls, config) -> "Picture":
-        sides = config.model.image_size
+        data, pixels = config.data, Pixels.from_config(config)
         return cls(
-            size=(sides[0], sides[-1]),
-            channels=config.model.channels,
-            crop_scale=tuple(config.data.crop_scale),
-            crop_ratio=tuple(config.data.crop_ratio),
-            flip=config.data.flip,
-            eval_crop=config.data.eval_crop,
-            randaugment=_randaugment(config),
-            floats=config.data.pixels == "float32",
-            max_pixels=config.data.max_pixels,
+            pixels,
+            crop_scale=tuple(data.crop_scale),
+            crop_ratio=tuple(data.crop_ratio),
+            flip=data.flip,
+            randaugment=_randaugment(data, pixels) if data.randaugment else None,
         )
 
     @property
     def form(self) -> images.Form:
-        """What pixels are to be."""
-        return images.Form(self.channels, self.floats, self.max_pixels)
+        """What an image is decoded to."""
+        pixels = self.pixels
+        return images.Form(pixels.channels, pixels.floats, pixels.max_pixels)
 
     def augmented(
         self, image: images.Image, rngs: Sequence[np.random.Generator], wanted: Sequence[int] = (0,)
@@ -81,7 +70,7 @@ class Picture:
             for rng in rngs
         ]
         mirrored = [self.flip and rng.random() < 0.5 for rng in rngs]
-        views = image.views(boxes, self.size)
+        views = image.views(boxes, self.pixels.size)
         made = [augment.mirror(views[k]) if mirrored[k] else views[k] for k in wanted]
         if self.randaugment is None:
             return made
@@ -89,21 +78,18 @@ class Picture:
 
     def plain(self, image: images.Image) -> np.ndarray:
         """The evaluation view of an image, (H, W, C)."""
-        box = augment.central_box(image.height, image.width, self.size, self.eval_crop)
-        return image.views([box], self.size)[0]
+        size = self.pixels.size
+        box = augment.central_box(image.height, image.width, size, self.pixels.crop)
+        return image.views([box], size)[0]
 
 
-def _randaugment(config):
-    data = config.data
-    if not data.randaugment:
-        return None
-    mean, _ = channel_statistics(config)
+def _randaugment(data, pixels):
     return RandAugment(
         operations=data.randaugment,
         magnitude=data.randaugment_magnitude,
         deviation=data.randaugment_std,
         share=data.randaugment_share,
-        fill=tuple(round(255 * value) for value in mean),
+        fill=tuple(round(255 * value) for value in pixels.mean),
     )
 
 
@@ -181,10 +167,9 @@ class TrainBatches:
 
     def empty(self, count: int) -> Batch:
         """What so many rows of a batch fit into."""
-        picture = self._picture
-        pixels = np.float32 if picture.floats else np.uint8
+        pixels = self._picture.pixels
         return {
-            "image": np.empty((count, *picture.size, picture.channels), pixels),
+            "image": np.empty((count, *pixels.size, pixels.channels), pixels.kind),
             "label": np.empty(count, np.int32),
             "passed": np.empty(count, np.int32),
         }

@@ -1,25 +1,26 @@
 """Features of many images to a file, with names and labels; an interrupted run goes on."""
 
-import datetime
+import dataclasses
 import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mae_jax.data import loader, sources
-from mae_jax.errors import UsageError
-from mae_jax.train import metrics
+from mae_jax.data import sources
+from mae_jax.data.progress import Progress, say
+from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.inference import embedded as files
+from mae_jax.inference.views import BROKEN_SHARE, digest, views
+from mae_jax.pixels import Pixels
 from mae_jax.weights.load import PretrainedEncoder
 
-SUFFIXES = (".npz", ".parquet")
 _CHUNK = 256  # images that are lost, at most, when the process is killed
 
 
@@ -29,34 +30,63 @@ def embed(
     out: str | Path,
     *,
     output: str = "mean",
-    eval_crop: float = 0.875,
-    floats: bool = False,
+    pixels: Pixels | None = None,
+    broken_share: float = BROKEN_SHARE,
 ) -> dict[str, Any]:
     """Writes the features of every record, in order.
 
     What is done lies in `OUT.parts` until all of it is; the same call again goes on there, and
-    the file it makes is the same to the last byte.
+    the file it makes is the same to the last byte. Where OUT is of the same weights and of other
+    images, those of its records whose bytes are the same are kept, and the others computed.
 
     Args:
       out: an `.npz` with `features` (records, D) float32, `names`, `labels` (int32, -1 where there
-        is none) and `classes`; or a `.parquet` with a row per record.
+        is none), `classes`, `digests` of the records' bytes and `broken` (bool), whose features are
+        NaN; or a `.parquet` with a row per record.
       output: as in `PretrainedEncoder`; "patches" goes into an npz alone.
-      eval_crop: the centre crop, as a share of the shorter side.
-      floats: keep 16-bit and float values, in what the encoder's mean and deviation are in, as
-        `data.pixels=float32` does; otherwise images become uint8.
+      pixels: what the encoder is given; by default what its weights were.
+      broken_share: of the records that may be broken, rounded up; they are named.
 
     Returns:
-      Where it lies, how many images of how many features, and images per second of this call.
+      Where it lies, how many images of how many features, how many are broken, and images per
+      second of this call.
 
     Raises:
-      UsageError: `out` cannot be written, is of another kind, or was made of something else; or
+      UsageError: `out` cannot be written, is of another kind, or was made with something else; or
         a `.parquet` is asked for without pyarrow.
-      BrokenRecord: an image cannot be read.
+      BrokenRecord: more images cannot be read than `broken_share`.
     """
-    path = Path(out).absolute()
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"--out {str(out)!r} must end in one of {', '.join(SUFFIXES)}")
+    path = _checked(out, output)
     encoder.check_output(output)
+    pixels = encoder.weights.pixels if pixels is None else pixels
+    made_by = _plain(
+        {"weights": _digest(encoder.weights.tensors), "output": output} | dataclasses.asdict(pixels)
+    )
+    identity = made_by | {"data": _plain(source.fingerprint())}
+    parts, kept = path.with_name(path.name + ".parts"), {}
+    if path.exists():
+        before = files.identity(path)
+        if before is None or {k: v for k, v in before.items() if k != "data"} != made_by:
+            raise UsageError(f"--out {str(out)!r} is there already, of something else")
+        if before == identity:
+            return _summary(path, files.read(path), None)
+        kept = _kept(files.read(path), source)
+        say(f"{out}: {len(kept)} of {len(source)} images are in it already")
+    _claim(parts, identity, out)
+    todo = [index for index in range(len(source)) if index not in kept]
+    rate = _make(encoder, source, pixels, todo, parts, output, broken_share)
+    made = _joined(source, kept, todo, parts)
+    making = path.with_name(f".{path.name}")
+    files.write(making, path.suffix, identity, made)
+    os.replace(making, path)
+    shutil.rmtree(parts)
+    return _summary(path, made, rate)
+
+
+def _checked(out, output) -> Path:
+    path = Path(out).expanduser().absolute()
+    if path.suffix not in files.SUFFIXES:
+        raise UsageError(f"--out {str(out)!r} must end in one of {', '.join(files.SUFFIXES)}")
     if output == "patches" and path.suffix == ".parquet":
         raise UsageError("--output=patches has two axes per image; give an --out that ends in .npz")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -64,37 +94,12 @@ def embed(
             f"--out {str(out)!r} needs pyarrow; pip install 'mae_jax[parquet]', or give an --out "
             "that ends in .npz"
         )
-    d = encoder.weights.dimensions
-    picture = loader.Picture(
-        d.image_size, d.channels, crop_scale=(1, 1), crop_ratio=(1, 1), flip=False,
-        eval_crop=eval_crop, floats=floats,
-    )  # fmt: skip
-    identity = {
-        "weights": _digest(encoder.weights.tensors),
-        "data": source.fingerprint(),
-        "output": output,
-        "image_size": d.image_size,
-        "channels": d.channels,
-        "mean": encoder.weights.mean,
-        "std": encoder.weights.std,
-        "eval_crop": eval_crop,
-    } | ({"pixels": "float32"} if floats else {})
-    identity = json.loads(json.dumps(identity))
-    parts = path.with_name(path.name + ".parts")
-    if path.exists():
-        if _identity(path) != identity:
-            raise UsageError(f"--out {str(out)!r} is there already, of something else")
-        return _summary(path, len(source), None)
-    _claim(parts, identity, out)
-    rate = _make(encoder, source, picture, parts, output)
-    features = [np.load(file) for file in _parts(parts, len(source))]
-    names = [source.name(i) for i in range(len(source))]
-    content = (np.concatenate(features), names, source.labels(), list(source.classes))
-    making = path.with_name(f".{path.name}")
-    (_write_npz if path.suffix == ".npz" else _write_parquet)(making, identity, *content)
-    os.replace(making, path)
-    shutil.rmtree(parts)
-    return _summary(path, len(source), rate) | {"dimensions": features[0].shape[-1]}
+    return path
+
+
+def _plain(value):
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))
 
 
 def _digest(tensors):
@@ -120,96 +125,78 @@ def _claim(parts, identity, out):
         raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
 
 
-def _parts(parts: Path, records: int) -> list[Path]:
-    return [parts / f"{start:010d}.npy" for start in range(0, records, _CHUNK)]
-
-
-def _make(encoder, source, picture, parts, output) -> float | None:
-    """Makes the parts that lack; images per second, or None where nothing did."""
-    todo = [
-        (index * _CHUNK, path)
-        for index, path in enumerate(_parts(parts, len(source)))
-        if not path.is_file()
+def _parts(parts: Path, todo: Sequence[int]) -> list[tuple[Path, Sequence[int]]]:
+    """The files of what is to be done, and the records in each."""
+    return [
+        (parts / f"{start:010d}.npz", todo[start : start + _CHUNK])
+        for start in range(0, len(todo), _CHUNK)
     ]
-    done, began, said = 0, time.perf_counter(), 0.0
-    for (start, path), images in zip(todo, _decoded(source, picture, todo), strict=True):
+
+
+def _make(encoder, source, pixels, todo, parts, output, broken_share) -> float | None:
+    """Makes the parts that lack; images per second, or None where nothing did."""
+    lacking = [(path, some) for path, some in _parts(parts, todo) if not path.is_file()]
+    indices = [index for _, some in lacking for index in some]
+    progress = Progress(len(indices), every=1.0)
+    began = time.perf_counter()
+    made = views(source, pixels, indices, _CHUNK, broken_share=broken_share)
+    for (path, some), images in zip(lacking, made, strict=True):
+        features = encoder(images.images, output)
+        features[~images.sound] = np.nan
         making = path.with_suffix(".tmp")
         with making.open("wb") as file:
-            np.save(file, encoder(images, output, any_range=picture.floats))
+            np.savez(file, features=features, digests=images.digests, broken=~images.sound)
         os.replace(making, path)
-        done += len(images)
-        now = time.perf_counter()
-        if now - said > 1 or path == todo[-1][1]:
-            rate, at = done / (now - began), start + len(images)
-            left = datetime.timedelta(seconds=round((len(source) - at) / rate))
-            metrics.say(f"{at}/{len(source)} images  {rate:.0f} images/s  eta {left}")
-            said = now
-    return done / (time.perf_counter() - began) if todo else None
+        progress.did(len(some))
+    return len(indices) / (time.perf_counter() - began) if indices else None
 
 
-def _decoded(source, picture, todo) -> Iterator[np.ndarray]:
-    """The images of every part, (B, H, W, C); the next are decoded while one is used."""
-    decode = loader.Decoder(source, picture, cache=False)
-
-    def one(index):
-        return picture.plain(decode(index)[0])
-
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        waiting = []
-        for start, _ in todo:
-            stop = min(start + _CHUNK, len(source))
-            waiting.append([pool.submit(one, index) for index in range(start, stop)])
-            if len(waiting) == 2:
-                yield np.stack([image.result() for image in waiting.pop(0)])
-        for images in waiting:
-            yield np.stack([image.result() for image in images])
+def _kept(old: files.Embedded, source) -> dict[int, tuple[np.ndarray, int]]:
+    """Features and digest of the records that a file has already, by their place in the source."""
+    place = {name: i for i, name in enumerate(old.names) if not old.broken[i]}
+    kept, progress = {}, Progress(len(source))
+    for index in range(len(source)):
+        row = place.get(source.name(index))
+        if row is not None and _digest_of(source, index) == old.digests[row]:
+            kept[index] = old.features[row], int(old.digests[row])
+        progress.did(1)
+    return kept
 
 
-def _write_npz(path, identity, features, names, labels, classes):
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            features=features,
-            names=np.array(names, str),
-            labels=labels,
-            classes=np.array(classes, str),
-            identity=np.array(json.dumps(identity)),
-        )
-
-
-def _write_parquet(path, identity, features, names, labels, classes):
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    values = pa.array(features.reshape(-1))
-    columns = {
-        "name": pa.array(names),
-        "label": pa.array(labels),
-        "class": pa.array([classes[i] if i >= 0 else None for i in labels], pa.string()),
-        "features": pa.FixedSizeListArray.from_arrays(values, features.shape[-1]),
-    }
-    about = {"mae_jax": json.dumps(identity)}
-    parquet.write_table(pa.table(columns).replace_schema_metadata(about), path)
-
-
-def _identity(path: Path) -> Any:
-    """What a finished file was made of; None where it does not say."""
+def _digest_of(source, index):
     try:
-        if path.suffix == ".npz":
-            with np.load(path) as file:
-                return json.loads(str(file["identity"]))
-        from pyarrow import parquet
-
-        return json.loads((parquet.read_schema(path).metadata or {})[b"mae_jax"])
-    except (OSError, ValueError, KeyError):
+        return digest(source[index].data)
+    except BrokenRecord:
         return None
+
+
+def _joined(source, kept, todo, parts) -> files.Embedded:
+    found = [np.load(path) for path, _ in _parts(parts, todo)]
+    like = next(iter(kept.values()))[0] if kept else found[0]["features"][0]
+    made = files.Embedded(
+        features=np.empty((len(source), *like.shape), np.float32),
+        names=[source.name(index) for index in range(len(source))],
+        labels=source.labels(),
+        classes=list(source.classes),
+        digests=np.zeros(len(source), np.uint64),
+        broken=np.zeros(len(source), bool),
+    )
+    for index, row in kept.items():
+        made.features[index], made.digests[index] = row
+    for (_, some), part in zip(_parts(parts, todo), found, strict=True):
+        made.features[some], made.digests[some] = part["features"], part["digests"]
+        made.broken[some] = part["broken"]
+    return made
+
+
+def _summary(path, made, rate):
+    summary = {"out": str(path), "images": len(made.names), "dimensions": made.features.shape[-1]}
+    if made.broken.any():
+        summary["broken"] = int(made.broken.sum())
+    return summary | {"images_per_second": rate and round(rate, 1)}
 
 
 def _replace(path: Path, data: bytes) -> None:
     making = path.with_suffix(".tmp")
     making.write_bytes(data)
     os.replace(making, path)
-
-
-def _summary(path, images, rate):
-    return {"out": str(path), "images": images, "images_per_second": rate and round(rate, 1)}

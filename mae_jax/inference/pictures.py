@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mae_jax.data import loader, sources
+from mae_jax.data import sources
 from mae_jax.errors import UsageError
+from mae_jax.inference.views import views
 from mae_jax.models import masking, patches, sizes
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.visualize import reconstruction, tokens
 from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
-from mae_jax.weights.load import encoder_of, standardise
+from mae_jax.weights.load import encoder_of
 
 _IMAGES = 8  # at most, in one picture
 
@@ -29,7 +30,7 @@ def reconstruct(
     seed: int = 0,
     sampling: str | None = None,
 ) -> dict[str, Any]:
-    """Draws the first images of a folder, or one file: masked, reconstructed, original.
+    """Draws some images of a folder, or one file: masked, reconstructed, original.
 
     Args:
       weights: an encoder with its decoder.
@@ -41,11 +42,10 @@ def reconstruct(
 
     Raises:
       UsageError: no decoder, no images, or a mask that cannot be.
-      BrokenRecord: an image cannot be read.
+      BrokenRecord: too many images cannot be read.
     """
     if weights.kind != "full":
         raise UsageError(f"reconstructing needs a decoder, and these are of kind {weights.kind!r}")
-    path, pixels = _path(out), _open(images, weights)
     d, ratio = weights.dimensions, weights.mask_ratio if mask_ratio is None else mask_ratio
     sampling = sampling or weights.sampling
     if sampling not in masking.SAMPLINGS:
@@ -55,64 +55,66 @@ def reconstruct(
         sizes.check_mask_ratio(ratio, d.patches)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    path = picture_path(out)
+    originals, pixels = _open(images, weights), weights.pixels
     model: MaskedAutoencoder = model_lib.build(weights)
-    noise = masking.SAMPLINGS[sampling](jax.random.key(seed), len(pixels), d.grid)
-    standard = standardise(jnp.asarray(pixels), weights.mean, weights.std)
+    noise = masking.SAMPLINGS[sampling](jax.random.key(seed), len(originals), d.grid)
+    standard = pixels.standardise(jnp.asarray(originals))
     output = model(standard, mask_ratio=ratio, noise=noise)
-    made = np.asarray(model.predicted_images(standard, output))
-    shown = np.clip(made * np.array(weights.std) + np.array(weights.mean), 0, 1)
-    originals = pixels.astype(np.float32) / 255
+    made = np.asarray(pixels.restored(model.predicted_images(standard, output)))
+    shown = pixels.shown(originals, like=originals)
     sheet = reconstruction.panel(
         {
             f"{ratio:.0%} masked": reconstruction.hide(
-                originals, np.asarray(output.mask), d.patch_size
+                shown, np.asarray(output.mask), d.patch_size
             ),
-            "reconstructed": shown,
-            "original": originals,
+            "reconstructed": pixels.shown(made, like=originals),
+            "original": shown,
         },
         side=160,
     )
     sheet.save(path)
-    return {"out": str(path), "images": len(pixels), "measures": {"loss": float(output.loss)}}
+    return {"out": str(path), "images": len(originals), "measures": {"loss": float(output.loss)}}
 
 
 def features(weights: Weights, images: str | Path, out: str | Path) -> dict[str, Any]:
-    """Draws, for the first images of a folder or one file, what the encoder sees.
+    """Draws, for some images of a folder or one file, what the encoder sees.
 
     Raises:
       UsageError: no images.
-      BrokenRecord: an image cannot be read.
+      BrokenRecord: too many images cannot be read.
     """
-    path, pixels = _path(out), _open(images, weights)
+    path, originals = picture_path(out), _open(images, weights)
     encoder = encoder_of(weights)
-    attention = encoder.attention(pixels) if weights.class_token else None
+    attention = encoder.attention(originals) if weights.class_token else None
     grid = patches.grid_shape(weights.dimensions.image_size, weights.dimensions.patch_size)
-    sheet = tokens.sheet(
-        pixels.astype(np.float32) / 255, encoder(pixels, "patches"), attention, grid
-    )
-    sheet.save(path)
-    return {"out": str(path), "images": len(pixels)}
+    shown = weights.pixels.shown(originals, like=originals)
+    tokens.sheet(shown, encoder(originals, "patches"), attention, grid).save(path)
+    return {"out": str(path), "images": len(originals)}
 
 
-def _path(out) -> Path:
-    path = Path(out).absolute()
+def picture_path(out: str | Path, name: str = "--out") -> Path:
+    """Where a picture is to lie, its folder made; tried before the work, not after it.
+
+    Raises:
+      UsageError: it is no picture's name, or cannot be written.
+    """
+    path = Path(out).expanduser().absolute()
     if path.suffix not in (".png", ".jpg", ".webp"):
-        raise UsageError(f"--out {str(out)!r} must end in .png, .jpg or .webp")
+        raise UsageError(f"{name} {str(out)!r} must end in .png, .jpg or .webp")
     if path.is_dir():
-        raise UsageError(f"--out {str(out)!r} is a folder; give the name of a new file")
+        raise UsageError(f"{name} {str(out)!r} is a folder; give the name of a new file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()  # before the work, not after it
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
+        raise UsageError(f"{name} {str(out)!r} cannot be written: {error.strerror}") from None
     return path
 
 
 def _open(images, weights) -> np.ndarray:
-    """(B, H, W, C) uint8, the whole of each that has the shape the model takes."""
-    source, d = sources.open_images(images), weights.dimensions
-    picture = loader.Picture(
-        d.image_size, d.channels, crop_scale=(1, 1), crop_ratio=(1, 1), flip=False, eval_crop=1.0
-    )
-    decode = loader.Decoder(source, picture, cache=False)
-    return np.stack([picture.plain(decode(i)[0]) for i in range(min(_IMAGES, len(source)))])
+    """(B, H, W, C), as the model is given them: spread over the source, which may be sorted."""
+    source = sources.open_images(images)
+    some = np.unique(np.linspace(0, len(source) - 1, _IMAGES).round().astype(int))
+    (found,) = views(source, weights.pixels, some, _IMAGES)
+    return found.images[found.sound]

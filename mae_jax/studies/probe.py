@@ -13,6 +13,7 @@ from mae_jax.data import few, sources
 from mae_jax.errors import UsageError
 from mae_jax.evaluate import knn, logistic
 from mae_jax.inference import embed
+from mae_jax.inference.views import pixels_for
 from mae_jax.studies import finetune
 from mae_jax.train import metrics
 from mae_jax.visualize import curves
@@ -105,7 +106,14 @@ def _probe(name, encoder_source, config, folder, methods, output, draws, heads, 
         features = []
         for split, records in (("train", train), ("held-out", held_out)):
             path = folder / "features" / f"{name}-{split}-{output}.npz"
-            embed.embed(encoder, records, path, output=output, eval_crop=config.data.eval_crop)
+            embed.embed(
+                encoder,
+                records,
+                path,
+                output=output,
+                pixels=pixels_for(weights, config),
+                broken_share=config.data.broken_share,
+            )
             with np.load(path) as file:
                 features += [file["features"], file["labels"]]
         for method in methods:

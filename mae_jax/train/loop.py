@@ -56,7 +56,6 @@ def run(
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     with stop_signal() as stop, contextlib.ExitStack() as held:
-        resolved = config.to_dict()
 
         def make():
             source = config.init_from
@@ -66,6 +65,7 @@ def run(
             return prepare(config, jax.device_count())
 
         task = hosts.in_turn(make)
+        resolved = task.config.to_dict()
         fingerprint = task.train.fingerprint()
         alike = {k: v for k, v in flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}

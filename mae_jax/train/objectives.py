@@ -15,10 +15,10 @@ import optax
 from flax import nnx
 
 from mae_jax.config.architecture import dimension_arguments
-from mae_jax.data.channels import channel_statistics
 from mae_jax.models import masking, sizes, transformer
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
+from mae_jax.pixels import Pixels
 from mae_jax.train import mixing
 
 Batch = dict[str, jax.Array]
@@ -56,12 +56,11 @@ class Objective:
 
     Attributes:
       arguments: of the model's class, as sorted pairs.
-      mean, std: per channel, of pixels in 0 to 1.
+      pixels: what the model is given.
     """
 
     arguments: tuple[tuple[str, Any], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    pixels: Pixels
 
     # Last names of parameters of several dimensions that weight decay leaves alone all the same.
     undecayed: ClassVar[tuple[str, ...]] = ()
@@ -99,20 +98,6 @@ class Objective:
         """Measures of every sample of a drawn batch, each (B,) float32."""
         raise NotImplementedError
 
-    def standardise(self, images: jax.Array) -> jax.Array:
-        """Pixels (…, C), uint8 or float32, to float32 of zero mean and unit deviation.
-
-        The last axis may hold the channels of several pixels, as that of patches does.
-        """
-        shape, repeats = (1,) * (images.ndim - 1) + (-1,), images.shape[-1] // len(self.mean)
-        mean, std = (
-            jnp.tile(jnp.asarray(v, jnp.float32), repeats).reshape(shape)
-            for v in (self.mean, self.std)
-        )
-        # Pixels that come as float32 are in the units of the mean already.
-        pixels = images / jnp.float32(255) if images.dtype == jnp.uint8 else images
-        return (pixels.astype(jnp.float32) - mean) / std
-
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruct(Objective):
@@ -127,7 +112,7 @@ class Reconstruct(Objective):
             norm_pix=model.norm_pix,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
-        return cls(tuple(sorted(arguments.items())), *channel_statistics(config))
+        return cls(tuple(sorted(arguments.items())), Pixels.from_config(config))
 
     def create(self, rngs: nnx.Rngs) -> MaskedAutoencoder:
         return MaskedAutoencoder(**dict(self.arguments), rngs=rngs)
@@ -138,27 +123,25 @@ class Reconstruct(Objective):
 
     def loss(self, model: MaskedAutoencoder, batch: Batch, shards: int = 1) -> jax.Array:
         return model.loss(
-            batch["image"], noise=batch["noise"], standardise=self.standardise, shards=shards
+            batch["image"], noise=batch["noise"], standardise=self.pixels.standardise, shards=shards
         )
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
-        images = self.standardise(batch["image"])
+        images = self.pixels.standardise(batch["image"])
         output = model(images, noise=batch["noise"])
         hidden = model.patch_errors(images, output.pred) * output.mask
         return {"loss": hidden.sum(1) / output.mask.sum(1)}
 
     def reconstruct(self, model: MaskedAutoencoder, batch: Batch) -> tuple[jax.Array, ...]:
-        """For a drawn batch: pictures (B, *spatial, C) in 0 to 1 and the mask (B, N)."""
-        images = self.standardise(batch["image"])
+        """For a drawn batch: pictures (B, *spatial, C), in the units of the pixels' mean and
+        deviation, and the mask (B, N)."""
+        images = self.pixels.standardise(batch["image"])
         output = model(images, noise=batch["noise"])
-        pictures = model.predicted_images(images, output)
-        shape = (1,) * (pictures.ndim - 1) + (len(self.mean),)
-        mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (self.mean, self.std))
-        return jnp.clip(pictures * std + mean, 0, 1), output.mask
+        return self.pixels.restored(model.predicted_images(images, output)), output.mask
 
     def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         """(B, D) float32: the encoder's patch tokens, nothing hidden, averaged."""
-        tokens = model.encoder(self.standardise(batch["image"]))
+        tokens = model.encoder(self.pixels.standardise(batch["image"]))
         first = 0 if model.encoder.cls_token is None else 1
         return tokens[:, first:].astype(jnp.float32).mean(1)
 
@@ -194,7 +177,7 @@ class Classify(Objective):
         )
         for name in ("decoder_width", "decoder_depth", "decoder_heads"):
             del arguments[name]
-        plain = cls(tuple(sorted(arguments.items())), *channel_statistics(config))
+        plain = cls(tuple(sorted(arguments.items())), Pixels.from_config(config))
         trained = 0 if probe else train.trained_blocks
         if trained is not None:
             arguments["frozen"] = plain.dimensions.depth - math.ceil(trained)
@@ -255,7 +238,7 @@ class Classify(Objective):
 
     def _view(self, batch, prefix):
         """Standardised images of the batch, or of their partners, erased where that was drawn."""
-        images = self.standardise(batch[f"{prefix}image"])
+        images = self.pixels.standardise(batch[f"{prefix}image"])
         if not self.erasing:
             return images
         return mixing.erase(images, batch[f"{prefix}erased"], batch[f"{prefix}noise_seed"])
@@ -265,7 +248,7 @@ class Classify(Objective):
 
     def logits(self, model: VisionTransformer, batch: Batch) -> jax.Array:
         """(B, classes) float32, of the images as they are."""
-        return model(self.standardise(batch["image"]))
+        return model(self.pixels.standardise(batch["image"]))
 
     def measure(self, model: VisionTransformer, batch: Batch) -> Batch:
         logits, labels = self.logits(model, batch), batch["label"]

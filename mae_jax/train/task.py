@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mae_jax import config as config_lib
-from mae_jax import parallel
+from mae_jax import parallel, pixels
 from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
@@ -83,6 +83,8 @@ def prepare(config, devices: int) -> Task:
       UsageError: anything in the config that cannot work.
     """
     config_lib.validate(config)
+    config = config.copy_and_resolve_references()
+    pixels.settle(config)
     train, held_out = _open_data(config)
     steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))

@@ -104,21 +104,19 @@ class Watch:
         if not hosts.is_first():
             return None
         count = min(_PICTURES, len(self._held_out), len(pictures))
-        originals = self._shown(batch["image"][:count])
+        originals, pixels = batch["image"][:count], self._objective.pixels
+        pictures = pixels.shown(pictures[:count], like=originals)
+        originals = pixels.shown(originals, like=originals)
         sheet = reconstruction.panel(
             {
                 "masked": reconstruction.hide(originals, mask[:count], self._patch_size),
-                "reconstructed": pictures[:count],
+                "reconstructed": pictures,
                 "original": originals,
             }
         )
         path.parent.mkdir(exist_ok=True)
         sheet.save(path)
         return np.asarray(sheet)
-
-    def _shown(self, images):
-        """Images in 0 to 1, as far as they have such a range."""
-        return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
 
     def _apply(self, method, state, batch, index):
         given = {name: batch[name] for name in ("image", "label")}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax import config as config_lib
+from mae_jax import pixels
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
@@ -25,7 +26,7 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     """
     path = Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())["config"]
+        return pixels.settled(json.loads(path.read_text())["config"])
     except (OSError, ValueError, KeyError):
         raise UsageError(
             f"{str(workdir)!r} is not the work folder of a run: it has no readable config.json"

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mae_jax.models import patches
+from mae_jax.visualize.pixels import picture
 
 HIDDEN = 0.5  # grey
 _GAP, _TITLE, _MARGIN = 4, 16, 8
@@ -42,11 +43,6 @@ def panel(columns: dict[str, np.ndarray], *, across: int = 2, side: int = 96) ->
             left = _MARGIN + start * group + place * w
             if row == 0:
                 draw.text((left, 2), title, fill="black")
-            picture = _picture(image).resize((width * scale, height * scale), Image.NEAREST)
-            sheet.paste(picture, (left, _TITLE + row * h))
+            small = picture(image).resize((width * scale, height * scale), Image.NEAREST)
+            sheet.paste(small, (left, _TITLE + row * h))
     return sheet
-
-
-def _picture(image):
-    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-    return Image.fromarray(np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8))

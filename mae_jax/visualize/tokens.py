@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mae_jax.visualize.pixels import picture
+
 _GAP, _TITLE = 8, 22
 # From dark to bright, so that it reads in print too.
 _HEAT = np.array(
@@ -74,17 +76,15 @@ def sheet(
     page = Image.new("RGB", (columns * (w + _GAP) + _GAP, len(rows) * lines * step + _GAP), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
     for index, row in enumerate(rows):
-        for place, (title, picture) in enumerate(zip(titles, row, strict=True)):
+        for place, (title, shown) in enumerate(zip(titles, row, strict=True)):
             line, column = divmod(place, columns)
             left, top = _GAP + column * (w + _GAP), _GAP + (index * lines + line) * step
             draw.text((left, top), title, fill="black", font=font)
-            page.paste(picture, (left, top + _TITLE - 2))
+            page.paste(shown, (left, top + _TITLE - 2))
     return page
 
 
 def _pixels(values, size):
-    shown = values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, -1)
-    picture = Image.fromarray(np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8))
-    enlarged = picture.width < size[1]
-    how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-    return picture.resize((size[1], size[0]), how)
+    shown = picture(values)
+    how = Image.Resampling.NEAREST if shown.width < size[1] else Image.Resampling.LANCZOS
+    return shown.resize((size[1], size[0]), how)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from mae_jax import __version__
+from mae_jax.pixels import Pixels
 from mae_jax.weights.described import Weights
 
 _LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx"}
@@ -46,8 +47,7 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
             f"{weights.mask_ratio:.0%} of the patches hidden |",
         ]
     lines += [
-        f"| mean, deviation | {_numbers(weights.mean)}; {_numbers(weights.std)} "
-        "(of pixels in 0 to 1) |",
+        f"| pixels | {pixels(weights.pixels)} |",
         f"| parameters | {sum(t.size for t in weights.tensors.values()):,} "
         f"in {len(weights.tensors)} tensors |",
         "",
@@ -70,6 +70,17 @@ def _left_out(weights: Weights) -> str:
     if weights.kind == "encoder":
         return "It holds the encoder; decoder and head, if there were any, are left out."
     return "It holds everything the source did."
+
+
+def pixels(given: Pixels) -> str:
+    """What has to be done to images before the model gets them, in words."""
+    kind = "8 bits, more of them scaled down, then in 0 to 1"
+    if given.floats:
+        kind = "float32 in the images' own units, unsigned integers in 0 to 1"
+    return (
+        f"{kind}; less {_numbers(given.mean)}, divided by {_numbers(given.std)}; evaluated on the "
+        f"central {given.crop:.4g} of the shorter side"
+    )
 
 
 def _numbers(values: Any) -> str:

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from mae_jax.data.channels import IMAGENET_MEAN, IMAGENET_STD
 from mae_jax.errors import UsageError
 from mae_jax.models import patches, sizes
+from mae_jax.pixels import Pixels
 from mae_jax.weights import foreign, keymap, position_grid
 
 GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
 _HEADS = {width: heads for width, _, heads, *_ in sizes.SIZES.values()}
 _DECODER_HEADS = {row[4]: row[6] for row in sizes.SIZES.values()}
+_PIXELS = {"pixels": "kind"} | {name: name for name in ("mean", "std", "crop", "max_pixels")}
 _BLOCK = re.compile(r"(decoder_)?blocks\.(\d+)\.")
 
 
@@ -27,7 +28,7 @@ class Weights:
       dimensions: of the model; the decoder's mean nothing but in a full one.
       class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling: as in the
         models; `mean_pool` says whether `fc_norm` stands in for the encoder's last norm.
-      mean, std: per channel, of pixels in 0 to 1, that images are standardised with.
+      pixels: what the model is given.
       origin: where the weights come from, as JSON can hold it.
     """
 
@@ -40,19 +41,24 @@ class Weights:
     norm_pix: bool
     mask_ratio: float
     sampling: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    pixels: Pixels
     origin: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of a classifier's classes in the order of its logits, where they are known."""
+        names = self.origin.get("classes")
+        return tuple(names) if names and self.kind == "classifier" else None
 
     def settings(self) -> dict[str, Any]:
         """All but the tensors and the origin, as JSON can hold it; see `describe`."""
         d = dataclasses.asdict(self.dimensions)
         if self.kind != "full":
             d = {name: value for name, value in d.items() if not name.startswith("decoder")}
-        names = ["kind", "class_token", "mean_pool", "mean", "std"]
+        names = ["kind", "class_token", "mean_pool"]
         if self.kind == "full":
             names += ["mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling"]
-        return d | {name: getattr(self, name) for name in names}
+        return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
         """Without decoder and head."""
@@ -81,7 +87,8 @@ class Weights:
         for name in ("pos_embed", "decoder_pos_embed"):
             if name in tensors:
                 tensors[name] = patches.resize_positions(tensors[name], old.grid, new.grid)
-        return dataclasses.replace(self, tensors=tensors, dimensions=new)
+        pixels = dataclasses.replace(self.pixels, size=new.image_size)
+        return dataclasses.replace(self, tensors=tensors, dimensions=new, pixels=pixels)
 
     def with_channels(self, channels: int | None) -> "Weights":
         """An encoder for images of another number of channels.
@@ -95,7 +102,8 @@ class Weights:
             return self
         if channels < 1:
             raise UsageError(f"channels {channels} must be at least 1")
-        kernel, (mean, std) = self.tensors["patch_embed.proj.weight"], (self.mean, self.std)
+        kernel = self.tensors["patch_embed.proj.weight"]
+        mean, std = self.pixels.mean, self.pixels.std
         if channels == 1:
             kernel = kernel.sum(1, keepdims=True)
             mean, std = (sum(mean) / old,), (sum(std) / old,)
@@ -107,8 +115,7 @@ class Weights:
             self,
             tensors=self.tensors | {"patch_embed.proj.weight": kernel},
             dimensions=dataclasses.replace(self.dimensions, channels=channels),
-            mean=mean,
-            std=std,
+            pixels=dataclasses.replace(self.pixels, channels=channels, mean=mean, std=std),
         )
 
 
@@ -121,6 +128,8 @@ def describe(
 ) -> Weights:
     """Settles what weights are from their names and shapes, what came with them and the caller.
 
+    That every tensor has the shape it must have is for `model.check_shapes`.
+
     Args:
       tensors: by published name.
       said: what the source says, under the names of `Weights.settings`, and `origin`.
@@ -130,7 +139,7 @@ def describe(
         anything about what is left out.
 
     Raises:
-      UsageError: parameters are missing, unexpected or of a wrong shape, something was neither
+      UsageError: parameters are missing, or unexpected, something was neither
         said nor given, or what was given contradicts what was said.
     """
     tensors = foreign.plain(_folded(tensors, source), source)
@@ -151,8 +160,7 @@ def describe(
     dimensions = _dimensions(tensors, known, given.get("image_size"), kind, structure, source)
     if kind == "full" and "norm_pix" not in known:
         raise _unsaid(source, "norm_pix", "whether it predicts normalised pixels")
-    channels = dimensions.channels
-    weights = Weights(
+    return Weights(
         tensors={n: np.asarray(t, np.float32) for n, t in tensors.items()},
         kind=kind,
         dimensions=dimensions,
@@ -162,12 +170,9 @@ def describe(
         norm_pix=bool(known.get("norm_pix", True)),
         mask_ratio=float(known.get("mask_ratio", 0.75)),
         sampling=known.get("sampling", "random"),
-        mean=tuple(known.get("mean") or (IMAGENET_MEAN if channels == 3 else (0.5,) * channels)),
-        std=tuple(known.get("std") or (IMAGENET_STD if channels == 3 else (0.5,) * channels)),
+        pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
     )
-    _check_shapes(weights, source)
-    return weights
 
 
 def _same(value):
@@ -273,16 +278,10 @@ def _unsaid(source, name, meaning):
     return UsageError(f"{source} does not say {meaning}; give {name}")
 
 
-def _check_shapes(weights, source):
-    from mae_jax.weights import model
-
-    wrong = [
-        f"{name} is {weights.tensors[name].shape}, expected {shape}"
-        for name, shape in model.shapes(weights).items()
-        if weights.tensors[name].shape != shape
-    ]
-    if wrong:
-        raise UsageError(f"{source} does not fit together: {'; '.join(wrong)}")
+def _pixels(dimensions, known):
+    """As the source describes them; what it leaves out is what published models are given."""
+    said = {ours: known[name] for name, ours in _PIXELS.items() if name in known}
+    return Pixels(dimensions.image_size, dimensions.channels, **said)
 
 
 def _folded(tensors, source):

@@ -15,6 +15,7 @@ from mae_jax.weights.described import Weights
 from mae_jax.weights.read import SUMS, read, sha256
 
 PARTS = ("encoder", "full")
+_PREPROCESSING = ("huggingface", "timm")  # which bring their own
 
 
 def _pth(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
@@ -83,6 +84,11 @@ def export(
     wanted = reads(format, part)
     if wanted == "encoder" or (wanted == "no_decoder" and weights.kind == "full"):
         weights = weights.encoder()
+    if weights.pixels.floats and format in _PREPROCESSING:
+        raise UsageError(
+            f"{format} prepares images of 8 bits alone, and these weights were given float32 "
+            "pixels; take --format=safetensors, npz, pth or onnx, whose card says the units"
+        )
     if license is not None:
         weights.origin["license"] = license
     about = weights.settings() | {"origin": weights.origin}
@@ -111,6 +117,7 @@ def export(
         "out": str(folder),
         "format": format,
         "part": weights.kind,
+        "pixels": card.pixels(weights.pixels),
         "tensors": len(weights.tensors),
         "parameters": sum(tensor.size for tensor in weights.tensors.values()),
         "sha256": sums,

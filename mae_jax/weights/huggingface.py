@@ -1,6 +1,7 @@
 """transformers' folders: ViTMAE (encoder and decoder), ViT, ViT with a class-token head."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,10 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     if preprocessor.is_file():
         images = json.loads(preprocessor.read_text())
         said |= {"mean": images.get("image_mean"), "std": images.get("image_std")}
+        said["crop"] = _crop(images)
+    names = list((config.get("id2label") or {}).values())
+    if config["model_type"] == "vit" and any(not re.fullmatch(r"LABEL_\d+", n) for n in names):
+        said["origin"] = {"classes": names}
     published = to_published(tensors, source) | scales
     return published, said | config.get("mae_jax", {}), files
 
@@ -143,10 +148,46 @@ def config(weights: Weights) -> dict[str, Any]:
             "norm_pix_loss": weights.norm_pix,
         }
     if weights.kind == "classifier":
-        classes = range(len(weights.tensors["head.bias"]))
-        made["id2label"] = {str(i): f"LABEL_{i}" for i in classes}
-        made["label2id"] = {f"LABEL_{i}": i for i in classes}
+        outputs = range(len(weights.tensors["head.bias"]))
+        names = weights.classes or [f"LABEL_{i}" for i in outputs]  # as transformers calls them
+        made["id2label"] = {str(i): names[i] for i in outputs}
+        made["label2id"] = {names[i]: i for i in outputs}
     return made
+
+
+def preprocessor(weights: Weights) -> dict[str, Any] | None:
+    """transformers' config of what an image goes through, the run's own evaluation view.
+
+    None where transformers has no such thing: it resizes by the shorter side and cuts out squares,
+    of images that Pillow holds.
+    """
+    pixels, side = weights.pixels, weights.pixels.size[0]
+    if pixels.channels not in (1, 3, 4) or set(pixels.size) != {side}:
+        return None
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": pixels.channels == 3,
+        "do_resize": True,
+        "size": {"shortest_edge": round(side / pixels.crop)},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(pixels.mean),
+        "image_std": list(pixels.std),
+    }
+
+
+def _crop(images):
+    """The share of the shorter side that a preprocessor of theirs keeps, if it cuts out a part."""
+    size, crop = images.get("size"), images.get("crop_size")
+    if not images.get("do_center_crop") or not isinstance(size, dict) or not crop:
+        return None
+    sides = crop.values() if isinstance(crop, dict) else [crop]
+    whole = size.get("shortest_edge") or min(size.get("height", 0), size.get("width", 0))
+    return min(1.0, min(sides) / whole) if whole else None
 
 
 def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
@@ -155,19 +196,9 @@ def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
     tensors = keymap.to_huggingface(weights.tensors)
     if weights.kind == "encoder":
         tensors = {name.removeprefix("vit."): value for name, value in tensors.items()}
-    height, width = weights.dimensions.image_size
-    images = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(weights.mean),
-        "image_std": list(weights.std),
-    }
     (folder / "config.json").write_text(json.dumps(made, indent=2) + "\n")
-    (folder / "preprocessor_config.json").write_text(json.dumps(images, indent=2) + "\n")
+    images = preprocessor(weights)
+    if images is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(images, indent=2) + "\n")
     formats.write_safetensors(folder / "model.safetensors", tensors)
     return [folder / "model.safetensors"]

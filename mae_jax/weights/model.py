@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mae_jax.errors import UsageError
 from mae_jax.models import encoder as encoder_lib
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.normalisation import LayerNorm
@@ -73,12 +74,19 @@ def build(weights: Weights, *, dtype: Any = jnp.float32, scan: bool = False) -> 
     return nnx.merge(graphdef, nnx.from_flat_state(variables))
 
 
-def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
-    """The shape every tensor of these weights must have, by published name."""
+def check_shapes(weights: Weights, source: str) -> None:
+    """Raises UsageError, naming `source`, unless every tensor has the shape the model gives it."""
     state = nnx.to_flat_state(nnx.state(_abstract(weights, jnp.float32, False)))
-    return {
+    shapes = {
         keymap.published_name(path): keymap.shape_there(path, value.shape) for path, value in state
     }
+    wrong = [
+        f"{name} is {weights.tensors[name].shape}, expected {shape}"
+        for name, shape in shapes.items()
+        if weights.tensors[name].shape != shape
+    ]
+    if wrong:
+        raise UsageError(f"{source} does not fit together: {'; '.join(wrong)}")
 
 
 def tensors(model: nnx.Module) -> dict[str, np.ndarray]:

@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import load, model
+from mae_jax.weights import model, pretrained
 from mae_jax.weights.described import Weights
 
 TOLERANCE = 1e-4
 _LIMIT = 1_500_000_000  # bytes; protobuf holds 2 GB, and larger models keep tensors beside
-_OUTPUTS = load.OUTPUTS
+_OUTPUTS = pretrained.OUTPUTS
 
 
 def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
-    """Writes `model.onnx`: images (B, H, W, C) float32 in 0 to 1, any B, to named features.
+    """Writes `model.onnx`: images (B, H, W, C) float32, any B, to named features.
+
+    Images are in the units of the pixels' mean and deviation: 0 to 1 for uint8.
 
     The outputs are `mean` (B, D), `patches` (B, N, D) and, with a class token, `token` (B, D), as
     `PretrainedEncoder` makes them.
@@ -45,8 +47,8 @@ def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
     holder = model.build(weights)
 
     def features(images):
-        x_BND = holder.encoder(load.standardise(images, weights.mean, weights.std))
-        return tuple(load.pooled(holder, x_BND, name) for name in names)
+        x_BND = holder.encoder(weights.pixels.standardise(images))
+        return tuple(pretrained.pooled(holder, x_BND, name) for name in names)
 
     graph = to_onnx(features, inputs=[("B", *d.image_size, d.channels)])
     _name(graph, ["images", *names])

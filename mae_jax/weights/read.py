@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from mae_jax.data.channels import channel_statistics
 from mae_jax.errors import UsageError
+from mae_jax.pixels import Pixels
 from mae_jax.train import checkpoint, metrics, objectives, workdir
 from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
 from mae_jax.weights.described import Weights, describe
@@ -41,7 +41,7 @@ def read(
         raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
     if (path / "checkpoints").is_dir():
         tensors, said = _work_folder(path, step)
-        return describe(tensors, said, given, repr(str(source)), part)
+        return _described(tensors, said, given, source, part)
     if step is not None:
         raise UsageError(f"step {step} needs a work folder, and {str(source)!r} is none")
     tensors, said, files = _folder(path) if path.is_dir() else _file(path)
@@ -49,7 +49,13 @@ def read(
         name: value for name, value in said.get("origin", {}).items() if value is not None
     }
     origin |= {"source": str(source), "sha256": {f.name: _verified(f) for f in files}}
-    return describe(tensors, said | {"origin": origin}, given, repr(str(source)), part)
+    return _described(tensors, said | {"origin": origin}, given, source, part)
+
+
+def _described(tensors, said, given, source, part):
+    weights = describe(tensors, said, given, repr(str(source)), part)
+    model.check_shapes(weights, repr(str(source)))
+    return weights
 
 
 _KNOWN = (
@@ -113,7 +119,7 @@ def _work_folder(path, step):
     tensors = keymap.to_published(_without_batch_norm(flat))
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}
     said |= {"image_size": d.image_size, "patch_size": d.patch_size}
-    said["mean"], said["std"] = channel_statistics(config)
+    said |= Pixels.from_config(config).settings()
     measures: dict[str, float] = {}
     for line in metrics.read(path):
         if line["step"] <= found["step"]:

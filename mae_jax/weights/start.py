@@ -67,6 +67,7 @@ def architecture(config) -> dict[str, Any]:
     return {
         "model": {
             "size": "base",
+            "image_size": list(d.image_size),
             "patch_size": list(d.patch_size),
             "channels": d.channels,
             "width": d.width,
@@ -74,5 +75,10 @@ def architecture(config) -> dict[str, Any]:
             "heads": d.heads,
             "class_token": weights.class_token,
         },
-        "data": {"mean": list(weights.mean), "std": list(weights.std)},
+        "data": {
+            "pixels": weights.pixels.kind,
+            "mean": list(weights.pixels.mean),
+            "std": list(weights.pixels.std),
+            "eval_crop": weights.pixels.crop,
+        },
     }

@@ -43,7 +43,8 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
         "class_token": arguments.get("class_token"),
         "mean": about.get("mean"),
         "std": about.get("std"),
-        "origin": {"license": about.get("license")},
+        "crop": about.get("crop_pct"),
+        "origin": {"license": about.get("license"), "classes": config.get("label_names")},
     }
     return tensors, said | config.get("mae_jax", {}), [folder / name]
 
@@ -71,7 +72,8 @@ def config(weights: Weights) -> dict[str, Any]:
         global_pool=pool,
         fc_norm=weights.mean_pool,
     )
-    return {
+    names = {"label_names": list(weights.classes)} if weights.classes else {}
+    return names | {
         "architecture": named,
         "num_classes": classes,
         "num_features": d.width,
@@ -82,10 +84,10 @@ def config(weights: Weights) -> dict[str, Any]:
             "input_size": [d.channels, *d.image_size],
             "fixed_input_size": True,
             "interpolation": "bicubic",
-            "crop_pct": 0.9,
+            "crop_pct": weights.pixels.crop,
             "crop_mode": "center",
-            "mean": list(weights.mean),
-            "std": list(weights.std),
+            "mean": list(weights.pixels.mean),
+            "std": list(weights.pixels.std),
             "num_classes": classes,
             "first_conv": "patch_embed.proj",
             "classifier": "head",

@@ -16,9 +16,10 @@ from mae_jax.config import default_config
 from mae_jax.data import loader, sources
 from mae_jax.data.broken import Ledger, first_sound
 from mae_jax.errors import BrokenRecord, WorkerDied
+from mae_jax.pixels import Pixels
 from mae_jax.train import loop, metrics
 
-PICTURE = loader.Picture((8, 8), 3, (0.3, 1.0), (3 / 4, 4 / 3), True, 1.0)
+PICTURE = loader.Picture(Pixels((8, 8), 3, crop=1.0), (0.3, 1.0), (3 / 4, 4 / 3), True)
 
 
 @pytest.fixture

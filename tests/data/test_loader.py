@@ -8,8 +8,9 @@ from PIL import Image
 
 from mae_jax.data import loader, sources
 from mae_jax.data.order import Order
+from mae_jax.pixels import Pixels
 
-PICTURE = loader.Picture((4, 4), 1, (0.3, 1.0), (3 / 4, 4 / 3), True, 1.0)
+PICTURE = loader.Picture(Pixels((4, 4), 1, crop=1.0), (0.3, 1.0), (3 / 4, 4 / 3), True)
 
 
 def arrays(count):

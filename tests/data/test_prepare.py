@@ -14,8 +14,9 @@ from mae_jax import cli
 from mae_jax.data import loader, prepare, sources
 from mae_jax.data.sources import FolderSource
 from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.pixels import Pixels
 
-PICTURE = loader.Picture((8, 8), 3, (0.3, 1.0), (3 / 4, 4 / 3), True, 1.0)
+PICTURE = loader.Picture(Pixels((8, 8), 3, crop=1.0), (0.3, 1.0), (3 / 4, 4 / 3), True)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_arrays_and_unlabelled_images_are_prepared(tmp_path):
     source = FolderSource(str(tmp_path / "out"), "all")
     assert not source.classes and source[1].label == sources.NO_LABEL
     assert cli.main(["mae-jax", "data", "check", str(tmp_path / "out")]) == 0
-    picture = loader.Picture((4, 4), 5, (1, 1), (1, 1), False, 1.0)
+    picture = loader.Picture(Pixels((4, 4), 5, crop=1.0))
     decode = loader.Decoder(source, picture, cache=False)
     for index in range(2):
         np.testing.assert_array_equal(picture.plain(decode(index)[0]), bands)
@@ -215,6 +216,7 @@ import sys, time
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 import test_prepare
 from mae_jax.data import prepare
+from mae_jax.pixels import Pixels
 prepare._plan = test_prepare.plan
 write = prepare.prepared.write_shard
 def slow(path, records):

@@ -17,8 +17,9 @@ import pytest
 
 from mae_jax.data import loader, ring, sources, workers
 from mae_jax.errors import UsageError, WorkerDied
+from mae_jax.pixels import Pixels
 
-PICTURE = loader.Picture((8, 8), 3, (0.3, 1.0), (3 / 4, 4 / 3), True, 1.0)
+PICTURE = loader.Picture(Pixels((8, 8), 3, crop=1.0), (0.3, 1.0), (3 / 4, 4 / 3), True)
 SHARED = Path("/dev/shm")
 linux = pytest.mark.skipif(not SHARED.is_dir(), reason="shared memory has no folder here")
 
@@ -29,7 +30,10 @@ def batches(count=30, channels=3, floats=False, **changes):
     if floats:
         pixels = rng.normal(size=pixels.shape).astype(np.float32)
     source = sources.ArraySource(pixels, np.arange(count), [str(i) for i in range(count)])
-    picture = dataclasses.replace(PICTURE, channels=channels, floats=floats)
+    given = Pixels((8, 8), channels, crop=1.0)
+    if floats:
+        given = Pixels((8, 8), channels, "float32", mean=(0.0,), std=(1.0,), crop=1.0)
+    picture = dataclasses.replace(PICTURE, pixels=given)
     return loader.TrainBatches(source, picture, **(dict(batch_size=8, seed=0, steps=20) | changes))
 
 
@@ -179,9 +183,10 @@ PROGRAM = """
     import sys
     import numpy as np
     from mae_jax.data import loader, sources
+    from mae_jax.pixels import Pixels
 
     if __name__ == "__main__":
-        picture = loader.Picture((8, 8), 3, (0.3, 1.0), (3 / 4, 4 / 3), True, 1.0)
+        picture = loader.Picture(Pixels((8, 8), 3, crop=1.0), (0.3, 1.0), (3 / 4, 4 / 3), True)
         pixels = np.zeros((40, 12, 12, 3), np.uint8)
         source = sources.ArraySource(pixels, np.arange(40), [str(i) for i in range(40)])
         made = loader.TrainBatches(source, picture, batch_size=64, seed=0, steps=10**6)

@@ -16,6 +16,7 @@ from mae_jax import cli
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.inference import embed
+from mae_jax.pixels import Pixels
 from mae_jax.weights import export
 from mae_jax.weights.load import encoder_of
 
@@ -55,7 +56,9 @@ def test_names_labels_and_features(tmp_path, encoder, photos):
 
 
 def test_float_images_keep_their_values(tmp_path):
-    weights = dataclasses.replace(random_weights(), mean=(300.0,) * 3, std=(80.0,) * 3)
+    weights = random_weights()
+    given = Pixels(weights.pixels.size, 3, "float32", mean=(300.0,), std=(80.0,), crop=1.0)
+    weights = dataclasses.replace(weights, pixels=given)
     export.export(weights, tmp_path / "model", format="npz")
     pixels = np.random.default_rng(0).normal(300, 80, (3, 32, 32, 3)).astype(np.float32)
     (tmp_path / "arrays").mkdir()
@@ -66,15 +69,14 @@ def test_float_images_keep_their_values(tmp_path):
         "def get_config():\n"
         "    config = default_config()\n"
         f"    config.data.folder, config.data.split = {str(tmp_path / 'arrays')!r}, 'all'\n"
-        "    config.data.pixels, config.data.eval_crop = 'float32', 1.0\n"
         "    return config\n"
     )
     arguments = ["embed", str(tmp_path / "model"), f"--config={tmp_path / 'config.py'}"]
     assert cli.main(["mae-jax", *arguments, f"--out={tmp_path / 'f.npz'}"]) == 0
     with np.load(tmp_path / "f.npz") as file:
-        expected = encoder_of(weights)(pixels, any_range=True)
+        expected = encoder_of(weights)(pixels)
         np.testing.assert_allclose(file["features"], expected, atol=1e-5)
-    arguments += ["--config.data.pixels=uint8", f"--out={tmp_path / 'f.npz'}"]
+    arguments += ["--config.data.eval_crop=0.5", f"--out={tmp_path / 'f.npz'}"]
     assert cli.main(["mae-jax", *arguments]) == 2  # that file is of something else
 
 
@@ -117,11 +119,11 @@ def test_killed_and_started_again(tmp_path, many):
     assert whole.returncode == 0 and "images/s" in err + out, err
     killed = start(tmp_path / "again.npz")
     parts = tmp_path / "again.npz.parts"
-    while killed.poll() is None and not list(parts.glob("*.npy")):
+    while killed.poll() is None and not list(parts.glob("*.npz")):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert list(parts.glob("*.npy")) and not (tmp_path / "again.npz").exists()
+    assert list(parts.glob("*.npz")) and not (tmp_path / "again.npz").exists()
     again = start(tmp_path / "again.npz")
     assert again.wait(timeout=300) == 0
     assert (tmp_path / "whole.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()

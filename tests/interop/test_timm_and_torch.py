@@ -42,7 +42,7 @@ def test_encoder(tmp_path, arguments):
     ours = mae_jax.load_encoder(tmp_path / "out")
     close(theirs.forward_features(pixels), ours.encoder(jnp.asarray(images)))
     config = timm.data.resolve_model_data_config(theirs)
-    assert tuple(config["mean"]) == tuple(weights.mean)
+    assert tuple(config["mean"]) == tuple(weights.pixels.mean)
     assert tuple(config["input_size"][1:]) == theirs.patch_embed.img_size
 
 
@@ -59,7 +59,7 @@ def test_encoder_of_a_mean_pooling_classifier(tmp_path):
     export.export(weights, tmp_path / "out", format="timm", part="encoder")
     encoder = mae_jax.load_encoder(tmp_path / "out")
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    standard = (images - np.array(weights.mean)) / np.array(weights.std)
+    standard = (images - np.array(weights.pixels.mean)) / np.array(weights.pixels.std)
     pixels = torch.from_numpy(standard.transpose(0, 3, 1, 2).astype(np.float32))
     close(in_timm(tmp_path / "out")(pixels), encoder(images))
 

@@ -86,7 +86,7 @@ def test_preprocessor(tmp_path):
     processor = kind.from_pretrained(tmp_path / "out")
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     theirs = np.asarray(processor(Image.fromarray(picture), return_tensors="np")["pixel_values"])
-    ours = (picture / 255 - np.array(weights.mean)) / np.array(weights.std)
+    ours = (picture / 255 - np.array(weights.pixels.mean)) / np.array(weights.pixels.std)
     np.testing.assert_allclose(theirs[0].transpose(1, 2, 0), ours, atol=1e-5)
 
 

@@ -38,7 +38,7 @@ def test_mixup_mixes_images_and_labels_by_the_same_share(objective, batch):
     drawn = objective.draw(batch, jax.random.key(1))
     share = np.asarray(drawn["share"])
     assert share.shape == (16,) and share.min() >= 0 and share.max() <= 1 and share.std() > 0.1
-    a, b = (np.asarray(objective.standardise(drawn[k])) for k in ("image", "partner_image"))
+    a, b = (np.asarray(objective.pixels.standardise(drawn[k])) for k in ("image", "partner_image"))
     mixed = share[:, None, None, None] * a + (1 - share[:, None, None, None]) * b
     one, other = (np.eye(CLASSES)[drawn[k]] for k in ("label", "partner_label"))
     targets = share[:, None] * one + (1 - share[:, None]) * other

@@ -102,7 +102,7 @@ def test_standardised_pixels(digits_config, objective):
     task = prepare(digits_config, 1)
     pixels = np.array([0, 51, 255], np.uint8).reshape(1, 3, 1, 1)
     np.testing.assert_allclose(
-        task.objective.standardise(pixels).ravel(), [-0.5, -0.1, 1.5], atol=1e-6
+        task.objective.pixels.standardise(pixels).ravel(), [-0.5, -0.1, 1.5], atol=1e-6
     )
 
 

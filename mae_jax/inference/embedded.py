@@ -1,0 +1,109 @@
+"""Files of features: `.npz` and `.parquet`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".npz", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """What a file holds, a row per record.
+
+    Attributes:
+      features: (records, D), or (records, N, D), float32; NaN where a record is broken.
+      names: of the records.
+      labels: (records,) int32, -1 where there is none.
+      classes: the labels' names.
+      digests: (records,) uint64, of the records' bytes.
+      broken: (records,) bool.
+    """
+
+    features: np.ndarray
+    names: list[str]
+    labels: np.ndarray
+    classes: list[str]
+    digests: np.ndarray
+    broken: np.ndarray
+
+
+def write(path: Path, suffix: str, identity: dict[str, Any], made: Embedded) -> None:
+    """Writes the rows, and what they were made of, to `path` as a file of that suffix."""
+    (_write_npz if suffix == ".npz" else _write_parquet)(path, json.dumps(identity), made)
+
+
+def _write_npz(path, identity, made):
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            features=made.features,
+            names=np.array(made.names, str),
+            labels=made.labels,
+            classes=np.array(made.classes, str),
+            digests=made.digests,
+            broken=made.broken,
+            identity=np.array(identity),
+        )
+
+
+def _write_parquet(path, identity, made):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    classes = [made.classes[i] if made.classes and i >= 0 else None for i in made.labels]
+    columns = {
+        "name": pa.array(made.names),
+        "label": pa.array(made.labels),
+        "class": pa.array(classes, pa.string()),
+        "features": pa.FixedSizeListArray.from_arrays(
+            pa.array(made.features.reshape(-1)), made.features.shape[-1]
+        ),
+        "digest": pa.array(made.digests),
+        "broken": pa.array(made.broken),
+    }
+    about = {"mae_jax": identity, "classes": json.dumps(made.classes)}
+    parquet.write_table(pa.table(columns).replace_schema_metadata(about), path)
+
+
+def identity(path: Path) -> dict[str, Any] | None:
+    """What a finished file was made of; None where it does not say."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                return json.loads(str(file["identity"]))
+        from pyarrow import parquet
+
+        return json.loads((parquet.read_schema(path).metadata or {})[b"mae_jax"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def read(path: Path) -> Embedded:
+    """The rows of a finished file that says what it was made of."""
+    if path.suffix == ".npz":
+        with np.load(path) as file:
+            return Embedded(
+                file["features"],
+                file["names"].tolist(),
+                file["labels"],
+                file["classes"].tolist(),
+                file["digests"],
+                file["broken"],
+            )
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    features = table["features"].combine_chunks()
+    width = features.type.list_size
+    return Embedded(
+        features.values.to_numpy(zero_copy_only=False).reshape(-1, width),
+        table["name"].to_pylist(),
+        table["label"].to_numpy().astype(np.int32),
+        json.loads(table.schema.metadata[b"classes"]),
+        table["digest"].to_numpy(),
+        table["broken"].to_numpy(),
+    )

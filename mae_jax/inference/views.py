@@ -1,0 +1,122 @@
+"""The views of images that trained models are given: as in training, and no image ends the work."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mae_jax.config.schema import SCHEMA
+from mae_jax.data import images, loader, sources
+from mae_jax.data.broken import Ledger
+from mae_jax.data.progress import say
+from mae_jax.data.records import NO_LABEL
+from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.pixels import Pixels
+from mae_jax.weights.described import Weights
+
+BROKEN_SHARE = SCHEMA["data"]["broken_share"].default
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Some records of a source, ready for a model.
+
+    Attributes:
+      indices: of the records, (B,).
+      images: (B, H, W, C) uint8 or float32, zeros where a record is broken.
+      labels: (B,) int32.
+      digests: (B,) uint64, of the records' bytes; 0 where they cannot be had.
+      sound: (B,) bool, False where a record is broken.
+    """
+
+    indices: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    digests: np.ndarray
+    sound: np.ndarray
+
+
+def views(
+    source: sources.Source,
+    pixels: Pixels,
+    indices: Sequence[int],
+    size: int,
+    *,
+    broken_share: float = BROKEN_SHARE,
+) -> Iterator[Views]:
+    """The evaluation views of records, `size` at a time; the next are decoded while one is used.
+
+    Args:
+      pixels: what the model is given.
+      indices: of the records wanted.
+      broken_share: of the source's records that may be broken, rounded up; they are named.
+
+    Raises:
+      BrokenRecord: more are broken than that.
+    """
+    picture = loader.Picture(pixels)
+    blank = np.zeros((*pixels.size, pixels.channels), pixels.kind)
+
+    def view(index):
+        record = source[index]
+        return record, picture.plain(images.open_image(record.data, picture.form, record.name))
+
+    def one(index):
+        try:
+            record, image = view(index)
+            return image, record.label, digest(record.data), True
+        except BrokenRecord:
+            return blank, NO_LABEL, 0, False
+
+    ledger = Ledger(source, broken_share, view, say, "left out")
+    parts = [np.asarray(indices[at : at + size], int) for at in range(0, len(indices), size)]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        waiting = []
+        for number in range(len(parts) + 1):
+            if number < len(parts):
+                waiting.append([pool.submit(one, int(index)) for index in parts[number]])
+            if number:
+                made, labels, digests, sound = zip(
+                    *(future.result() for future in waiting.pop(0)), strict=True
+                )
+                part, sound = parts[number - 1], np.array(sound)
+                ledger.note(part[~sound].tolist())
+                labels, digests = np.array(labels, np.int32), np.array(digests, np.uint64)
+                yield Views(part, np.stack(made), labels, digests, sound)
+
+
+def digest(data: bytes | np.ndarray) -> int:
+    """64 bits that tell one record's bytes from another's."""
+    content = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def pixels_for(weights: Weights, config=None) -> Pixels:
+    """What a model is given, when a config says on which images.
+
+    All but the crop of evaluation, if the config says one, is the weights' own.
+
+    Raises:
+      UsageError: the config says another kind of pixels, mean or deviation.
+    """
+    pixels = weights.pixels
+    if config is None:
+        return pixels
+    data = config.data
+    for name, theirs in (("pixels", pixels.kind), ("mean", pixels.mean), ("std", pixels.std)):
+        if data[name] and _values(data[name], pixels) != _values(theirs, pixels):
+            raise UsageError(
+                f"data.{name} is {data[name]}, and {weights.origin.get('source')!r} was given "
+                f"{theirs}; leave data.{name} out, and it is read from there"
+            )
+    return dataclasses.replace(pixels, crop=data.eval_crop or pixels.crop)
+
+
+def _values(said, pixels):
+    if isinstance(said, str):
+        return said
+    values = tuple(np.float32(value) for value in said)
+    return values * pixels.channels if len(values) == 1 else values

@@ -1,0 +1,190 @@
+"""Pre-trained models as functions of images, on all devices of this process."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mae_jax.data import arrays
+from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.parallel import Layout, Split
+from mae_jax.pixels import Pixels
+from mae_jax.weights import model as model_lib
+from mae_jax.weights.described import Weights
+
+OUTPUTS = ("mean", "token", "patches")
+
+
+class _OnDevices:
+    """A model on all devices of this process, which take equal parts of every batch.
+
+    Attributes:
+      weights: what is known of it: dimensions, pixels, origin.
+    """
+
+    def __init__(self, weights: Weights, model: nnx.Module, batch_size: int):
+        devices = jax.local_devices()
+        self.weights, self._layout = weights, Layout.of(Split(data=len(devices)), devices)
+        self._batch_size = -(-batch_size // len(devices)) * len(devices)
+        self._graphdef, state = nnx.split(model)
+        self._state = jax.device_put(state, self._layout.replicated)
+
+    def _mapped(self, images, function) -> np.ndarray:
+        images = np.asarray(images)
+        single = images.ndim == 3
+        images = _taken(images[None] if single else images, self.weights.pixels)
+        made = []
+        for start in range(0, len(images), self._batch_size):
+            part = images[start : start + self._batch_size]
+            # Padded to a power of two on every device, so that few programs are compiled.
+            each = -(-len(part) // self._layout.mesh.size)
+            size = min(self._batch_size, self._layout.mesh.size << (each - 1).bit_length())
+            padded = np.pad(part, [(0, size - len(part))] + [(0, 0)] * 3, "edge")
+            given = self._layout.put_batch({"image": padded}, size)["image"]
+            values = function(self._graphdef, self._state, given, self.weights.pixels)
+            made.append(np.asarray(values)[: len(part)])
+        return made[0][0] if single else np.concatenate(made)
+
+
+class PretrainedEncoder(_OnDevices):
+    """Images to features, in batches of any size.
+
+    Attributes:
+      encoder: the model itself, which takes standardised images and gives all tokens.
+      weights: what is known of it: dimensions, pixels, origin.
+    """
+
+    def __init__(self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int = 64):
+        # A mean-pooling classifier's `fc_norm` goes along, as it normalises the mean.
+        holder = model_lib.build(weights.encoder(), dtype=dtype, scan=True)
+        self.encoder = holder.encoder
+        super().__init__(weights, holder, batch_size)
+
+    def __call__(self, images: np.ndarray | jax.Array, output: str = "mean") -> np.ndarray:
+        """Features of images, float32.
+
+        Args:
+          images: (B, H, W, C), uint8 or floats in 0 to 1; integers of more bits are scaled down.
+            For an encoder of float32 pixels floats in the units of its mean and deviation. Without
+            B, one image.
+          output: "mean" of the patch tokens, (B, D); "token", the class token, (B, D); or
+            "patches", (B, N, D). All after the encoder's last norm; a mean-pooling classifier
+            has none, and its mean goes through its `fc_norm` as its head's input does.
+
+        Raises:
+          UsageError: images of another size, or values out of range.
+        """
+        self.check_output(output)
+        return self._mapped(images, functools.partial(_features, output=output))
+
+    def check_output(self, output: str) -> None:
+        """Raises UsageError for an output that is unknown, or that this encoder has not."""
+        if output not in OUTPUTS:
+            raise UsageError(f"output {output!r} is unknown; known are {', '.join(OUTPUTS)}")
+        if output == "token" and not self.weights.class_token:
+            raise UsageError("output 'token' needs a model with a class token")
+
+    def attention(self, images: np.ndarray | jax.Array) -> np.ndarray:
+        """How the last block's class token looks at the patches, (B, heads, N) float32.
+
+        Raises:
+          UsageError: as in a call; or there is no class token.
+        """
+        if not self.weights.class_token:
+            raise UsageError("attention of the class token needs a model with a class token")
+        return self._mapped(images, _attention)
+
+
+class PretrainedClassifier(_OnDevices):
+    """Images to the probabilities of classes, in batches of any size.
+
+    Attributes:
+      classes: the names of the classes, in the order of the probabilities; empty where neither the
+        weights nor their number says them.
+      weights: what is known of it: dimensions, pixels, origin.
+
+    Raises:
+      UsageError: the weights are no classifier's.
+    """
+
+    def __init__(self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int = 64):
+        if weights.kind != "classifier":
+            raise UsageError(
+                f"{weights.origin.get('source')!r} holds no classifier; a classifier is what "
+                "finetune or probe trained"
+            )
+        self.classes = tuple(weights.classes or ())
+        super().__init__(weights, model_lib.build(weights, dtype=dtype, scan=True), batch_size)
+
+    def logits(self, images: np.ndarray | jax.Array) -> np.ndarray:
+        """(B, classes) float32; images as `PretrainedEncoder` takes them.
+
+        Raises:
+          UsageError: images of another size, or values out of range.
+        """
+        return self._mapped(images, _logits)
+
+    def __call__(self, images: np.ndarray | jax.Array) -> np.ndarray:
+        """Probabilities, (B, classes) float32; all else as `logits`."""
+        return np.asarray(jax.nn.softmax(self.logits(images), axis=-1))
+
+
+def _taken(images: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """(B, H, W, C) of any type as what travels to devices: uint8 or float32."""
+    if images.shape[1:] != (*pixels.size, pixels.channels) or not len(images):
+        raise UsageError(
+            f"images of shape {images.shape} do not fit the model; it takes (B, "
+            f"{', '.join(map(str, pixels.size))}, {pixels.channels}), and image_size= and "
+            "channels= change that"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f" and not pixels.floats:
+        try:
+            return np.stack([arrays.convert(x, pixels.channels, False, "images") for x in images])
+        except BrokenRecord as error:
+            raise UsageError(str(error)) from None
+    if images.dtype.kind == "u":
+        return images.astype(np.float32) / np.float32(np.iinfo(images.dtype).max)
+    images = images.astype(np.float32)
+    low, high = images.min(), images.max()
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise UsageError("images hold values that are not finite")
+    if not pixels.floats and not (low >= -0.01 and high <= 1.01):
+        raise UsageError(
+            f"float images from {low:.3g} to {high:.3g} must be pixels in 0 to 1; uint8 ones may "
+            "be 0 to 255, and `.encoder` takes images that are standardised already"
+        )
+    return images
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames="output")
+def _features(graphdef, state, images, pixels, *, output):
+    holder = nnx.merge(graphdef, state)
+    x_BND = holder.encoder(pixels.standardise(images)).astype(jnp.float32)
+    return pooled(holder, x_BND, output)
+
+
+def pooled(holder: nnx.Module, x_BND: jax.Array, output: str) -> jax.Array:
+    """Of an encoder's output, what `PretrainedEncoder` is asked for."""
+    first = 0 if holder.encoder.cls_token is None else 1
+    if output == "token":
+        return x_BND[:, 0]
+    if output == "patches":
+        return x_BND[:, first:]
+    mean = x_BND[:, first:].mean(1)
+    return mean if holder.fc_norm is None else holder.fc_norm(mean).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _attention(graphdef, state, images, pixels):
+    encoder = nnx.merge(graphdef, state).encoder
+    return encoder.attention(pixels.standardise(images))[:, :, 0, 1:]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _logits(graphdef, state, images, pixels):
+    return nnx.merge(graphdef, state)(pixels.standardise(images))
