@@ -81,7 +81,7 @@ def _statistics(args):
 
 def _opened(args):
     from mae_jax.config import default_config, validate
-    from mae_jax.data import loader, sources
+    from mae_jax.data import check, loader, sources
 
     if (args.folder is None) == (args.config is None):
         raise UsageError("exactly one of FOLDER and --config must be given")
@@ -89,5 +89,6 @@ def _opened(args):
     if config is None:
         config = default_config()
         config.data.folder, config.data.split, config.train.epochs = args.folder, "all", 1.0
+    config = check.unstandardised(config)
     validate(config)
     return sources.open_source(config.data, config.data.split), loader.Picture.from_config(config)

@@ -76,6 +76,14 @@ class Looker:
         return total
 
 
+def unstandardised(config):
+    """A copy of a config for looking at images whose mean and deviation nobody knows yet."""
+    config = config.copy_and_resolve_references()
+    if not (config.data.mean and config.data.std):
+        config.data.mean, config.data.std = (0.0,), (1.0,)
+    return config
+
+
 def check(
     source: Source, picture: Picture, workers: int | None = None, *, any_kind: bool = False
 ) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from mae_jax.config import default_config
 from mae_jax.data import check, loader, sources
+from mae_jax.errors import UsageError
 from mae_jax.train import loop, metrics
 from mae_jax.train.task import prepare
 
@@ -48,6 +49,9 @@ def test_grey_sixteen_bit_png(config, tmp_path):
 
 def test_grey_sixteen_bit_png_with_all_its_bits(config, tmp_path):
     config.model.channels, config.data.pixels = 1, "float32"
+    with pytest.raises(UsageError, match="need a mean and a deviation in the images' own units"):
+        run(config, scans(tmp_path / "scans"), tmp_path / "run")
+    config.data.mean, config.data.std = (0.5,), (0.3,)
     run(config, scans(tmp_path / "scans"), tmp_path / "run")
 
 
@@ -69,7 +73,8 @@ def test_float_arrays_are_standardised_by_the_statistics_that_are_printed(config
     config.model.channels, config.data.pixels, config.data.eval_crop = 2, "float32", 1.0
     config.data.folder = str(tmp_path / "bands")
     source = sources.open_source(config.data, "all")
-    found = check.statistics(source, loader.Picture.from_config(config), 100, workers=1)
+    picture = loader.Picture.from_config(check.unstandardised(config))
+    found = check.statistics(source, picture, 100, workers=1)
     np.testing.assert_allclose(found["mean"], (280, -3), rtol=0.01)
     np.testing.assert_allclose(found["std"], (12, 0.5), rtol=0.05)
     config.data.mean, config.data.std = tuple(found["mean"]), tuple(found["std"])

@@ -107,7 +107,7 @@ def jpegs(folder, count=12):
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "start"), [(1, 0), (4, 3)])
 def test_worker_processes_change_nothing(tmp_path, workers, start):
-    colour = dataclasses.replace(PICTURE, channels=3, size=(9, 8))
+    colour = dataclasses.replace(PICTURE, pixels=Pixels((9, 8), 3, crop=1.0))
     made = loader.TrainBatches(jpegs(tmp_path), colour, batch_size=67, seed=3, steps=7, repeats=2)
     expected = list(made.iterate(start, 0))
     got = list(made.iterate(start, workers))

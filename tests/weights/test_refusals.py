@@ -231,8 +231,8 @@ def test_encoders_take_images_as_they_are(file):
     assert attention.shape == (7, 4, 16) and (attention.sum(-1) < 1).all()
     for wrong, message in (
         (images.astype(np.float32), "must be pixels in 0 to 1"),
-        (images[:, :16], "do not fit the encoder"),
-        (images[:0], "do not fit the encoder"),
+        (images[:, :16], "do not fit the model"),
+        (images[:0], "do not fit the model"),
     ):
         with pytest.raises(UsageError, match=message):
             encoder(wrong)
@@ -242,7 +242,7 @@ def test_channels(file):
     images = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
     weights = read.read(file, **SAID).encoder()
     grey = weights.with_channels(1)
-    assert grey.mean == pytest.approx((np.mean(weights.mean),))
+    assert grey.pixels.mean == pytest.approx((np.mean(weights.pixels.mean),))
     kernel = weights.tensors["patch_embed.proj.weight"]
     np.testing.assert_allclose(
         grey.tensors["patch_embed.proj.weight"], kernel.sum(1, keepdims=True), atol=1e-6
