@@ -1,6 +1,7 @@
 """What a network is given: described once, saved with its weights, read there by every verb."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,12 @@ class Pixels:
 def _values(images):
     images = np.asarray(images)
     return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+
+
+def same_values(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two means, or two deviations, are the same; one value stands for all channels."""
+    a, b = (np.asarray(values, np.float32) for values in (one, other))
+    return (len(a) == len(b) or 1 in (len(a), len(b))) and bool((a == b).all())
 
 
 def settle(config) -> None:

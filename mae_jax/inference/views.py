@@ -14,7 +14,7 @@ from mae_jax.data.broken import Ledger
 from mae_jax.data.progress import say
 from mae_jax.data.records import NO_LABEL
 from mae_jax.errors import BrokenRecord, UsageError
-from mae_jax.pixels import Pixels
+from mae_jax.pixels import Pixels, same_values
 from mae_jax.weights.described import Weights
 
 BROKEN_SHARE = SCHEMA["data"]["broken_share"].default
@@ -106,17 +106,12 @@ def pixels_for(weights: Weights, config=None) -> Pixels:
     if config is None:
         return pixels
     data = config.data
-    for name, theirs in (("pixels", pixels.kind), ("mean", pixels.mean), ("std", pixels.std)):
-        if data[name] and _values(data[name], pixels) != _values(theirs, pixels):
-            raise UsageError(
-                f"data.{name} is {data[name]}, and {weights.origin.get('source')!r} was given "
-                f"{theirs}; leave data.{name} out, and it is read from there"
-            )
+    wrong = [] if data.pixels in (None, pixels.kind) else ["pixels"]
+    theirs = {"pixels": repr(pixels.kind), "mean": pixels.mean, "std": pixels.std}
+    wrong += [n for n in ("mean", "std") if data[n] and not same_values(data[n], theirs[n])]
+    for name in wrong:
+        raise UsageError(
+            f"data.{name} is {data[name]!r}, and {weights.origin.get('source')!r} was given "
+            f"{theirs[name]}; leave data.{name} out, and it is read from there"
+        )
     return dataclasses.replace(pixels, crop=data.eval_crop or pixels.crop)
-
-
-def _values(said, pixels):
-    if isinstance(said, str):
-        return said
-    values = tuple(np.float32(value) for value in said)
-    return values * pixels.channels if len(values) == 1 else values

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.config.architecture import adopt_architecture
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
+from mae_jax.pixels import same_values
 from mae_jax.train import workdir
 from mae_jax.weights import keymap
 from mae_jax.weights.described import Weights
@@ -57,7 +59,25 @@ def adopt(config, folder: str | Path) -> None:
     if workdir.begun(folder):
         adopt_architecture(config, workdir.read_config(folder))
     else:
-        adopt_architecture(config, architecture(config))
+        theirs = architecture(config)
+        _check_pixels(config, theirs["data"])
+        adopt_architecture(config, theirs)
+
+
+def _check_pixels(config, theirs):
+    """Another kind of pixels than the encoder was given needs statistics of its own."""
+    data = config.data
+    if data.pixels not in (None, theirs["pixels"]) and not (data.mean and data.std):
+        raise UsageError(
+            f"data.pixels is {data.pixels!r}, and {config.init_from!r} was given "
+            f"{theirs['pixels']!r}; leave it out, or set data.mean and data.std for it"
+        )
+    for name in ("mean", "std"):
+        if data[name] and not same_values(data[name], theirs[name]):
+            say(
+                f"data.{name} is {tuple(data[name])}, though {config.init_from} was given "
+                f"{tuple(theirs[name])}"
+            )
 
 
 def architecture(config) -> dict[str, Any]:

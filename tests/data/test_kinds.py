@@ -48,9 +48,9 @@ def test_grey_sixteen_bit_png(config, tmp_path):
 
 
 def test_grey_sixteen_bit_png_with_all_its_bits(config, tmp_path):
-    config.model.channels, config.data.pixels = 1, "float32"
+    config.model.channels, config.data.pixels, config.data.folder = 1, "float32", "scans"
     with pytest.raises(UsageError, match="need a mean and a deviation in the images' own units"):
-        run(config, scans(tmp_path / "scans"), tmp_path / "run")
+        prepare(config, 1)
     config.data.mean, config.data.std = (0.5,), (0.3,)
     run(config, scans(tmp_path / "scans"), tmp_path / "run")
 
