@@ -3,12 +3,13 @@
 import json
 import sys
 import traceback
+from typing import Any
 
 from absl import logging
 
-from mae_jax import __version__, config, errors
-from mae_jax.commands.command_line import USAGE, parse
-from mae_jax.commands.verbs import VERBS
+from mae_jax import __version__, errors
+from mae_jax.commands import flags, help, verbs
+from mae_jax.commands.verb import Verb
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,67 +48,48 @@ def _leave_others(code: int, message: str = "") -> None:
 
 
 def _run(argv: list[str]) -> int:
-    verb = argv[1] if len(argv) > 1 else "--help"
-    if verb in ("--help", "-h", "help"):
-        print(USAGE)
+    name, known = argv[1] if len(argv) > 1 else "--help", verbs()
+    if name in ("--help", "-h", "help"):
+        print(help.of_all(known))
         return 0
-    if verb == "--version":
+    if name == "--version":
         print(f"mae_jax {__version__}")
         return 0
-    if verb not in VERBS:
-        raise errors.UsageError(f"verb {verb!r} is unknown; known are {', '.join(VERBS)}")
+    if name not in known:
+        raise errors.UsageError(f"verb {name!r} is unknown; known are {', '.join(known)}")
+    verb = known[name]
     if "--help" in argv or "-h" in argv:
-        print(f"{USAGE}\n\nConfig keys, with their defaults:\n{config.describe()}")
+        print(help.of_one(verb))
         return 0
-    args = parse(verb, [argv[0], *argv[2:]])
+    values = flags.parse(verb, [argv[0], *argv[2:]])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in data.progress
-    if "workdir" in args and args.workdir is not None:  # a run: perhaps of several processes
-        from mae_jax import hosts  # not above: both bring jax
-        from mae_jax.train import host_memory
-
-        cluster = hosts.initialise(
-            args.coordinator, args.num_processes, args.process_id, args.init_timeout
-        )
-        host_memory.keep()
-        print(hosts.describe(cluster), file=sys.stderr, flush=True)
-        result = VERBS[verb](args)
-        if not hosts.is_first():
-            return 0
-    else:
-        result = VERBS[verb](args)
-    code = 0
-    for line in result if isinstance(result, list) else [result]:
-        code = line.pop("exit_code", code)
-        if args.json:
+    first = _begin(verb, values)
+    result = verb.function(**{k: v for k, v in values.items() if k not in flags.NOT_ARGUMENTS})
+    if not first:
+        return 0
+    if values.get("json"):
+        for line in result if isinstance(result, list) else [result]:
             print(json.dumps(line))
-    if not args.json:
-        print(_readable(result))
-    return code
+    else:
+        print(verb.text(result))
+    return verb.exit_code(result)
 
 
-def _readable(result: dict) -> str:
-    if isinstance(result, list):
-        from mae_jax.plan import report
-        from mae_jax.plan.estimate import Estimate
+def _begin(verb: Verb, values: dict[str, Any]) -> bool:
+    """Meets the other processes of a run, and readies this one; whether it is the first."""
+    if not verb.computes:
+        return True
+    from mae_jax.train import host_memory  # not above: it brings jax
 
-        return report.readable([Estimate(**estimate) for estimate in result])
-    lines, width = [], max([12, *map(len, result)])
-    for name, value in result.items():
-        if name == "accuracy":
-            from mae_jax.studies import finetune as tuner
+    first = True
+    if verb.run and "workdir" in values:
+        from mae_jax import hosts
 
-            lines.append("accuracy on held-out images\n" + tuner.table(value))
-        elif name == "encoders":
-            from mae_jax.studies import probe as prober
-
-            lines.append("accuracy on held-out images\n" + prober.markdown(value))
-        elif name == "sha256":
-            lines += [f"sha256       {digest}  {file}" for file, digest in value.items()]
-        elif isinstance(value, dict):
-            lines += [f"{key.replace('_', ' '):12s} {number:.4f}" for key, number in value.items()]
-        elif value is not None:
-            lines.append(f"{name:{width}s} {value}")
-    return "\n".join(lines)
+        cluster = hosts.initialise(*(values.get(name, d) for name, d in flags.HOSTS.items()))
+        print(hosts.describe(cluster), file=sys.stderr, flush=True)
+        first = hosts.is_first()
+    host_memory.keep()
+    return first
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mae_jax import cli
 from mae_jax.commands import verbs
+from mae_jax.commands.flags import NOT_ARGUMENTS, every_flag, parse
 from mae_jax.plan import bench
-from mae_jax.train import host_memory
+from mae_jax.train import host_memory, loop
 
 DIGITS = "--config=configs/digits.py"
 
@@ -177,8 +179,96 @@ def assert_one_sentence(text, message):
 def test_verbs_that_train_keep_their_memory(verb, capsys, monkeypatch, tmp_path):
     called = []
     monkeypatch.setattr(host_memory, "keep", lambda: called.append("keep"))
-    monkeypatch.setitem(verbs.VERBS, "pretrain", lambda args: called.append("train") or {})
+    monkeypatch.setattr(loop, "run", lambda *args, **options: called.append("train") or {})
     monkeypatch.setattr(bench, "bench", lambda config, steps: called.append("train") or {})
     folder = [f"--workdir={tmp_path}"] if verb == "pretrain" else []
     assert call(capsys, verb, DIGITS, *folder)[0] == 0
     assert called == ["keep", "train"]
+
+
+@pytest.mark.parametrize("name", list(verbs()))
+def test_help_of_a_verb_is_about_it(capsys, name):
+    code, out, _ = call(capsys, name, "--help")
+    verb = verbs()[name]
+    assert code == 0 and out.startswith(f"mae-jax {name}: {verb.summary}")
+    for flag in verb.flags:
+        assert f"--{flag.name}" in out or f"--[no]{flag.name}" in out
+    others = [other for other in verbs() if other not in (name, "pretrain")]
+    assert not any(f"  mae-jax {other} " in out for other in others)
+    assert f"\n  {name} " in call(capsys, "--help")[1]
+
+
+def test_every_argument_of_a_verb_has_a_flag_and_every_flag_an_argument():
+    for verb in verbs().values():
+        said = {flag.name for flag in every_flag(verb)} - set(NOT_ARGUMENTS)
+        said |= {positional.name for positional in verb.positionals}
+        said |= {"config"} if verb.config else set()
+        takes = {n for n, p in verb.parameters.items() if p.kind is not p.VAR_KEYWORD}
+        assert takes - said <= {"quiet"}, verb.name
+        if "reading" not in verb.parameters:
+            assert said <= takes, verb.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        (["train.epochs=None", "train.steps=3"], "train.epochs", None),
+        (["data.name=None", "data.folder=x"], "data.name", None),
+        (["model.width=None"], "model.width", None),
+        (["model.width=None", "model.width=32"], "model.width", 32),
+        (["model.width=32", "model.width=None"], "model.width", None),
+        (["data.mean=(0.5,)"], "data.mean", (0.5,)),
+    ],
+)
+def test_keys_that_may_be_empty_can_be_unset(changes, key, value):
+    arguments = [DIGITS, "--workdir=w", *(f"--config.{change}" for change in changes)]
+    config = parse(verbs()["pretrain"], ["mae-jax", *arguments])["config"]
+    section, name = key.split(".")
+    assert config[section][name] == value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed=None", "--config.seed=None: this key must have a value"),
+        ("data.crop_ratio=x", "data.crop_ratio"),
+        ("data.crop_scale=0.5", "data.crop_scale"),
+    ],
+)
+def test_values_of_the_wrong_kind(capsys, tmp_path, change, message):
+    code, _, err = call(capsys, "pretrain", DIGITS, f"--workdir={tmp_path}", f"--config.{change}")
+    assert code == 2
+    assert_one_sentence(err, message)
+
+
+def test_keys_without_a_file(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        np.save(tmp_path / f"{index}.npy", rng.normal(280, 12, (8, 8)).astype(np.float32))
+    arguments = ["--config.model.channels=1", "--config.data.pixels=float32", "--json"]
+    code, out, err = call(capsys, "data", "stats", str(tmp_path), *arguments)
+    assert code == 0 and json.loads(out)["mean"][0] == pytest.approx(280, abs=3), err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(capsys, shell):
+    code, script, _ = call(capsys, "completion", shell)
+    assert code == 0
+    if shell == "zsh":
+        assert "bashcompinit" in script
+        return
+
+    def complete(*words):
+        line = " ".join(words)
+        given = " ".join(f"'{word}'" for word in words)
+        ask = f"COMP_LINE='{line}'; COMP_POINT={len(line)}; COMP_WORDS=({given}); "
+        ask += f'COMP_CWORD={len(words) - 1}; _mae_jax; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert complete("mae-jax", "pre") == ["pretrain", "predict"]
+    assert complete("mae-jax", "embed", "--ou") == ["--out=", "--output="]
+    key = "--config.model.mask_ratio="
+    assert complete("mae-jax", "pretrain", key[:-3]) == [key]
+    assert complete("mae-jax", "pretrain", "--config=setu") == ["setup.py"]
+    assert call(capsys, "completion", "fish")[0] == 2

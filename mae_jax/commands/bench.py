@@ -1,0 +1,26 @@
+"""mae-jax bench."""
+
+from typing import Any
+
+from mae_jax.commands import configs
+from mae_jax.commands.verb import Flag, Verb
+
+
+def bench(config: configs.Config, *, steps: int = 20) -> dict[str, Any]:
+    """Time training on this machine, and say what limits it.
+
+    Args, Returns and Raises: as of `plan.bench.bench`.
+    """
+    from mae_jax.plan import bench as bencher
+
+    return bencher.bench(configs.read(config), steps=steps)
+
+
+VERB = Verb(
+    bench,
+    place=10,
+    usage="--config=FILE [--steps=N]",
+    example="--config=configs/digits.py",
+    config="needed",
+    flags=(Flag("steps", "N", "how many of each kind are timed"),),
+)

@@ -1,0 +1,62 @@
+"""mae-jax evaluate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mae_jax.commands import configs
+from mae_jax.commands import sources as sources_lib
+from mae_jax.commands.verb import Flag, Verb
+from mae_jax.errors import UsageError
+
+
+def evaluate(
+    source: str,
+    *,
+    config: configs.Config,
+    out: str | Path | None = None,
+    robustness: Sequence[str] = (),
+    root: str | Path | None = None,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Measure a classifier on held-out images, or on the robustness sets of ImageNet.
+
+    Args:
+      source: of the classifier.
+      config: names the images.
+      out: a folder for details.
+      robustness: sets of `evaluate.robustness.SETS`, instead of the config's images.
+      root: where their folders lie; tfds by default.
+      reading: as of `commands.sources.weights_of`.
+
+    Returns:
+      Images and measures, and where details lie.
+
+    Raises:
+      As `inference.evaluation.evaluate`.
+    """
+    from mae_jax.inference import evaluation
+
+    config = configs.read(config)
+    weights = sources_lib.weights_of(source, **reading)
+    if robustness:
+        return evaluation.robustness(weights, config, robustness, root=root, out=out)
+    if root is not None:
+        raise UsageError(f"--root={root} goes with --robustness")
+    return evaluation.evaluate(weights, config, out)
+
+
+VERB = Verb(
+    evaluate,
+    place=4,
+    usage="SOURCE --config=FILE [--out=FOLDER] [--robustness=NAME,… [--root=FOLDER]]",
+    example="runs/digits-finetune/pretrained-0 --config=configs/digits_finetune.py",
+    positionals=(sources_lib.SOURCE,),
+    config="needed",
+    flags=(
+        Flag("out", "FOLDER", "for details: per class, confusion, calibration"),
+        Flag("robustness", "NAME,NAME", "imagenet_c, imagenet_a, imagenet_r, imagenet_sketch"),
+        Flag("root", "FOLDER", "where their folders lie; tfds by default"),
+        *sources_lib.FLAGS,
+    ),
+)

@@ -1,0 +1,38 @@
+"""mae-jax pretrain."""
+
+from pathlib import Path
+from typing import Any
+
+from mae_jax.commands import configs
+from mae_jax.commands.verb import Verb
+
+
+def pretrain(config: configs.Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Train a masked autoencoder; the same command again resumes.
+
+    Args:
+      config: with `train.objective` "reconstruct".
+      workdir: where everything of the run is kept.
+      quiet: leave out the lines of progress.
+
+    Returns:
+      The last measures, and where panel, metrics and checkpoint lie.
+
+    Raises:
+      As `train.loop.run`.
+    """
+    from mae_jax.train import loop
+    from mae_jax.weights import start
+
+    config = configs.read(config, "reconstruct")
+    return loop.run(config, workdir, quiet=quiet, read_weights=start.read_encoder)
+
+
+VERB = Verb(
+    pretrain,
+    place=1,
+    usage="--config=FILE --workdir=FOLDER",
+    example="--config=configs/digits.py --workdir=runs/digits",
+    config="needed",
+    run=True,
+)

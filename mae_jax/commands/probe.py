@@ -1,0 +1,85 @@
+"""mae-jax probe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mae_jax.commands import configs
+from mae_jax.commands.verb import Flag, Positional, Verb, text
+from mae_jax.errors import UsageError
+
+
+def probe(
+    sources: Sequence[str] = (),
+    *,
+    config: configs.Config,
+    out: str | Path | None = None,
+    workdir: str | Path | None = None,
+    methods: Sequence[str] = ("logistic", "knn"),
+    output: str | None = None,
+    draws: int = 1,
+    heads: int | None = None,
+) -> dict[str, Any]:
+    """Compare frozen encoders on the same labelled images, or train one linear probe.
+
+    Args:
+      sources: encoders to compare.
+      config: names the data and what the probes need.
+      out: of a comparison: a folder for its table and plot.
+      workdir: of one linear probe instead, of the config's `init_from`.
+      methods, output, draws, heads: as of `studies.probe.compare`.
+
+    Returns:
+      A row per encoder, and where table and plot lie; of one probe what `train.loop.run` gives.
+
+    Raises:
+      As those.
+    """
+    from mae_jax.studies import finetune, probe
+
+    if workdir is not None:
+        if sources:
+            raise UsageError(
+                "--workdir trains one probe, of --config.init_from; to compare SOURCEs give --out"
+            )
+        return finetune.run(configs.read(config, "probe"), workdir)
+    if out is None:
+        raise UsageError("--out is missing; or --workdir, to train one linear probe")
+    return probe.compare(
+        sources,
+        configs.read(config),
+        out,
+        methods=methods,
+        output=output,
+        draws=draws,
+        heads=heads,
+    )
+
+
+def _text(result):
+    if "encoders" not in result:
+        return text(result)
+    from mae_jax.studies import probe
+
+    rest = {name: value for name, value in result.items() if name != "encoders"}
+    return f"accuracy on held-out images\n{probe.markdown(result['encoders'])}\n{text(rest)}"
+
+
+VERB = Verb(
+    probe,
+    place=3,
+    usage="SOURCE [SOURCE …] --config=FILE --out=FOLDER [--methods=…] …\n"
+    "--config=FILE --config.init_from=SOURCE --workdir=FOLDER",
+    example="runs/digits --config=configs/digits_probe.py --out=runs/compared",
+    positionals=(Positional("sources", "SOURCE …", "encoders to compare", many=True),),
+    config="needed",
+    run=True,
+    flags=(
+        Flag("out", "FOLDER", "for the table and the plot of a comparison"),
+        Flag("methods", "NAME,NAME", "logistic, knn, knn_centred or linear"),
+        Flag("output", "NAME", "of the encoder: token or mean; by default the class token"),
+        Flag("draws", "N", "of few labels"),
+        Flag("heads", "N", "attention heads, where a SOURCE does not say it"),
+    ),
+    text=_text,
+)
