@@ -21,6 +21,11 @@ from mae_jax.errors import BrokenRecord
 # A small file can claim to be a huge picture; its header is believed before it is decoded.
 MAX_PIXELS = 50_000_000
 _JPEG = b"\xff\xd8\xff"
+# Pillow knows many more, and for some of them, such as PostScript, it starts programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, OverflowError, Pillow.DecompressionBombError,
+)  # fmt: skip
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -147,6 +152,21 @@ def decode(data: bytes | np.ndarray, form: Form, name: str) -> np.ndarray:
     return image.views([(0, 0, image.width, image.height)], size)[0]
 
 
+def open_with_pillow(data: bytes, name: str) -> Pillow.Image:
+    """An image of which nothing but the header was read, if its content is of a known format.
+
+    Raises:
+      BrokenRecord: it is not.
+    """
+    try:
+        return Pillow.open(io.BytesIO(data), formats=_FORMATS)
+    except Pillow.UnidentifiedImageError:
+        reason = "it is empty" if not data else f"it is none of {', '.join(_FORMATS)}, or cut short"
+        raise BrokenRecord(f"{name}: {reason}") from None
+    except _BROKEN as error:
+        raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
+
+
 def _check_size(height, width, form, name):
     if height * width > form.max_pixels:
         raise BrokenRecord(f"{name}: {width} x {height} pixels are more than {form.max_pixels}")
@@ -156,15 +176,13 @@ def _with_pillow(data, form, name) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes, which are checked here, and of odd metadata
-            image = Pillow.open(io.BytesIO(data))
+            image = open_with_pillow(data, name)
             _check_size(image.height, image.width, form, name)
             pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
             if pages > 1 and pages == form.channels:
                 return _stacked(image, pages, form, name)
             image.load()
-    except (
-        OSError, ValueError, SyntaxError, EOFError, OverflowError, Pillow.DecompressionBombError,
-    ) as error:  # fmt: skip
+    except _BROKEN as error:
         raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
     return _of_mode(image, form, name)
 

@@ -1,6 +1,5 @@
 """A folder of images to a prepared set: in parallel, and from where it was interrupted."""
 
-import concurrent.futures
 import dataclasses
 import functools
 import io
@@ -15,9 +14,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mae_jax.data import images, prepared
+from mae_jax.data import images, prepared, processes
 from mae_jax.data.files import Listed, open_files
-from mae_jax.data.progress import Progress, say
+from mae_jax.data.progress import Countdown, say
 from mae_jax.errors import BrokenRecord, UsageError
 
 # Transparent, 16-bit and multi-page images stay as they are.
@@ -75,21 +74,21 @@ class Maker:
             try:
                 data = self.files.read(index)
                 check(data, name)
-                yield name, self._shrunk(data)
+                yield name, self._shrunk(data, name)
             except BrokenRecord as error:
                 broken.append(str(error))
 
-    def _shrunk(self, data: bytes) -> bytes:
+    def _shrunk(self, data: bytes, name: str) -> bytes:
         if self.shrink is None or images.arrays.is_array(data):
             return data
-        image = Image.open(io.BytesIO(data))
+        image = images.open_with_pillow(data, name)
         channels, shorter = _SHRINKABLE.get(image.mode), min(image.size)
         animated = getattr(image, "n_frames", 1) > 1
         if channels is None or animated or shorter <= self.shrink:
             return data
         scale = self.shrink / shorter
         size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
-        opened = images.open_image(data, images.Form(channels), "")
+        opened = images.open_image(data, images.Form(channels), name)
         (pixels,) = opened.views([(0, 0, image.width, image.height)], size)
         if image.format == "JPEG":
             space, subsampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
@@ -165,7 +164,7 @@ def prepare(
         _claim(root, about, out)
         maker = Maker(files, str(root), shrink, quality)
         run = run or functools.partial(_on_this_machine, workers=workers)
-        progress, entries = Progress(len(files)), []
+        progress, entries = Countdown(len(files)), []
         for entry in run(maker, shards):
             entries.append(entry)
             progress.did(entry["records"] + len(entry["broken"]))
@@ -190,33 +189,12 @@ def _plan(files: Listed, shard_megabytes: int) -> list[Shard]:
 
 
 def _on_this_machine(maker, shards, workers):
-    context = multiprocessing.get_context("spawn")
     count = min(workers or multiprocessing.cpu_count(), len(shards))
     if count == 1:
         yield from map(maker, shards)
         return
-    with concurrent.futures.ProcessPoolExecutor(
-        count, context, initializer=_start, initargs=(maker,)
-    ) as pool:
-        waiting = [pool.submit(_make, shard) for shard in shards]
-        try:
-            for done in concurrent.futures.as_completed(waiting):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_maker: Maker | None = None
-
-
-def _start(maker: Maker) -> None:
-    global _maker
-    _maker = maker
-
-
-def _make(shard: Shard) -> dict[str, Any]:
-    return _maker(shard)
+    with processes.Pool(maker, count) as pool:
+        yield from pool.as_done("__call__", shards)
 
 
 def _claim(root, about, out):

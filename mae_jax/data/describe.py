@@ -1,0 +1,55 @@
+"""What a run says of its data before it begins, so that a wrong folder is seen at once."""
+
+import numpy as np
+
+from mae_jax.data.records import NO_LABEL, Source
+from mae_jax.errors import printable
+
+_CLASSES = 10  # that are named with their counts, at most
+
+
+def lines(train: Source, held_out: Source | None, batch_size: int) -> list[str]:
+    """A line about the training set, one about what is held out, and one about small sets.
+
+    Args:
+      batch_size: images per step.
+    """
+    told = [f"data: {describe(train)}"]
+    if held_out is not None:
+        told.append(f"held out: {describe(held_out)}")
+    if batch_size > len(train):
+        told.append(
+            f"data.batch_size {batch_size} is more than the {len(train)} images: every batch has "
+            f"each of them {batch_size / len(train):.3g} times"
+        )
+    return told
+
+
+def describe(source: Source) -> str:
+    """Images, sets and classes of a source, in one line."""
+    text = f"{len(source)} images"
+    if source.shares is not None:
+        shares = np.array(source.shares) / sum(source.shares)
+        sets = [f"{n} ({share:.0%})" for n, share in zip(source.parts, shares, strict=True)]
+        text += f" in sets of {', '.join(sets)} of a batch"
+    if not source.classes:
+        reason = f" ({source.unlabelled})" if source.unlabelled else ""
+        return printable(f"{text}, without labels{reason}")
+    names = [str(name) for name in source.classes]
+    text += f" of {len(names)} {'classes' if len(names) > 1 else 'class'}: "
+    labels = source.known_labels()
+    if labels is None:
+        return printable(text + _shortened(names))
+    counts = np.bincount(labels[labels != NO_LABEL], minlength=len(names))
+    text += _shortened([f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
+    if len(names) > _CLASSES:
+        text += f", with {counts.min()} to {counts.max()} images each"
+    if counts.sum() < len(source):
+        text += f"; {len(source) - counts.sum()} have no label"
+    return printable(text)
+
+
+def _shortened(names: list[str]) -> str:
+    if len(names) <= _CLASSES:
+        return ", ".join(names)
+    return f"{', '.join(names[:_CLASSES])} and {len(names) - _CLASSES} more"
