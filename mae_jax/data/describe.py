@@ -8,26 +8,9 @@ from mae_jax.errors import printable
 _CLASSES = 10  # that are named with their counts, at most
 
 
-def lines(train: Source, held_out: Source | None, batch_size: int) -> list[str]:
-    """A line about the training set, one about what is held out, and one about small sets.
-
-    Args:
-      batch_size: images per step.
-    """
-    told = [f"data: {describe(train)}"]
-    if held_out is not None:
-        told.append(f"held out: {describe(held_out)}")
-    if batch_size > len(train):
-        told.append(
-            f"data.batch_size {batch_size} is more than the {len(train)} images: every batch has "
-            f"each of them {batch_size / len(train):.3g} times"
-        )
-    return told
-
-
 def describe(source: Source) -> str:
     """Images, sets and classes of a source, in one line."""
-    text = f"{len(source)} images"
+    text = f"{len(source)} image{'s' if len(source) > 1 else ''}"
     if source.shares is not None:
         shares = np.array(source.shares) / sum(source.shares)
         sets = [f"{n} ({share:.0%})" for n, share in zip(source.parts, shares, strict=True)]

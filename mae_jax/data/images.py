@@ -4,10 +4,11 @@ Grey, palette, CMYK and 16-bit images become what is asked for, alpha is dropped
 an animation is taken, and EXIF orientation is ignored, as in the reference.
 """
 
+import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,9 +24,6 @@ MAX_PIXELS = 50_000_000
 _JPEG = b"\xff\xd8\xff"
 # Pillow knows many more, and for some of them, such as PostScript, it starts programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-_BROKEN = (
-    OSError, ValueError, SyntaxError, EOFError, OverflowError, Pillow.DecompressionBombError,
-)  # fmt: skip
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -152,19 +150,25 @@ def decode(data: bytes | np.ndarray, form: Form, name: str) -> np.ndarray:
     return image.views([(0, 0, image.width, image.height)], size)[0]
 
 
-def open_with_pillow(data: bytes, name: str) -> Pillow.Image:
-    """An image of which nothing but the header was read, if its content is of a known format.
+@contextlib.contextmanager
+def opened_with_pillow(data: bytes, name: str) -> Iterator[Pillow.Image]:
+    """An image of a known format, by its content, of which nothing but the header was read yet.
 
     Raises:
-      BrokenRecord: it is not.
+      BrokenRecord: it is of none, or it cannot be decoded inside the `with`.
     """
     try:
-        return Pillow.open(io.BytesIO(data), formats=_FORMATS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes, which are checked here, and of odd metadata
+            yield Pillow.open(io.BytesIO(data), formats=_FORMATS)
+    except BrokenRecord:
+        raise
     except Pillow.UnidentifiedImageError:
-        reason = "it is empty" if not data else f"it is none of {', '.join(_FORMATS)}, or cut short"
+        reason = f"is none of {', '.join(_FORMATS)}, or cut short" if data else "is empty"
         raise BrokenRecord(f"{name}: {reason}") from None
-    except _BROKEN as error:
-        raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
+    except Exception as error:  # damaged bytes may end a decoder anywhere
+        kind = "" if isinstance(error, OSError | ValueError | SyntaxError) else type(error).__name__
+        raise BrokenRecord(f"{name}: {' '.join(filter(None, (kind, str(error))))}") from None
 
 
 def _check_size(height, width, form, name):
@@ -173,18 +177,13 @@ def _check_size(height, width, form, name):
 
 
 def _with_pillow(data, form, name) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes, which are checked here, and of odd metadata
-            image = open_with_pillow(data, name)
-            _check_size(image.height, image.width, form, name)
-            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-            if pages > 1 and pages == form.channels:
-                return _stacked(image, pages, form, name)
-            image.load()
-    except _BROKEN as error:
-        raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
-    return _of_mode(image, form, name)
+    with opened_with_pillow(data, name) as image:
+        _check_size(image.height, image.width, form, name)
+        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        if pages > 1 and pages == form.channels:
+            return _stacked(image, pages, form, name)
+        image.load()
+        return _of_mode(image, form, name)
 
 
 def _stacked(image, pages, form, name):

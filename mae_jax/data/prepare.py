@@ -81,15 +81,15 @@ class Maker:
     def _shrunk(self, data: bytes, name: str) -> bytes:
         if self.shrink is None or images.arrays.is_array(data):
             return data
-        image = images.open_with_pillow(data, name)
-        channels, shorter = _SHRINKABLE.get(image.mode), min(image.size)
-        animated = getattr(image, "n_frames", 1) > 1
-        if channels is None or animated or shorter <= self.shrink:
+        with images.opened_with_pillow(data, name) as image:
+            channels, (width, height) = _SHRINKABLE.get(image.mode), image.size
+            animated = getattr(image, "n_frames", 1) > 1
+        if channels is None or animated or min(width, height) <= self.shrink:
             return data
-        scale = self.shrink / shorter
-        size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
+        scale = self.shrink / min(width, height)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
         opened = images.open_image(data, images.Form(channels), name)
-        (pixels,) = opened.views([(0, 0, image.width, image.height)], size)
+        (pixels,) = opened.views([(0, 0, width, height)], size)
         if image.format == "JPEG":
             space, subsampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
             return simplejpeg.encode_jpeg(pixels, self.quality, space, subsampling, fastdct=False)
@@ -147,8 +147,8 @@ def prepare(
         raise UsageError(f"{folder!r} is a prepared set already; give the folder it was made of")
     if not len(files):
         raise UsageError(f"{folder!r} has no images to prepare")
-    root = Path(out).absolute()
-    if Path(folder).absolute() in (root, *root.parents):
+    root = Path(out).expanduser().absolute()
+    if Path(folder).expanduser().absolute() in (root, *root.parents):
         raise UsageError(f"--out {out!r} lies in the folder of images; give another")
     shards = _plan(files, shard_megabytes)
     about = {

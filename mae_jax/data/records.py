@@ -58,6 +58,11 @@ class Source(Protocol):
         """The labels, where they are known without reading records."""
         return self.labels()
 
+    def no_labels(self) -> str:
+        """The end of a sentence that begins with what needs them."""
+        reason = f": {self.unlabelled}" if self.unlabelled else ""
+        return f"needs labelled data, and this has none{reason}"
+
     @property
     def parts(self) -> tuple[int, ...]:
         """How many records each of the sets in it has; those of a set lie in a row."""

@@ -121,6 +121,7 @@ def _reason(error: BaseException) -> str:
                     "is not prepared here, and to find and prepare data sets TensorFlow is needed; "
                     "pip install 'mae_jax[tensorflow]'"
                 )
+            package = {"huggingface_hub": "datasets"}.get(package, package)  # which brings it
             return f"needs the package {package}, which is not installed; pip install {package}"
         at = at.__cause__ or at.__context__
     return f"could not be prepared: {_first_line(error)}"
