@@ -13,8 +13,8 @@ def describe(source: Source) -> str:
     text = f"{len(source)} image{'s' if len(source) > 1 else ''}"
     if source.shares is not None:
         shares = np.array(source.shares) / sum(source.shares)
-        sets = [f"{n} ({share:.0%})" for n, share in zip(source.parts, shares, strict=True)]
-        text += f" in sets of {', '.join(sets)} of a batch"
+        sizes, parts = map(str, source.parts), (f"{share:.0%}" for share in shares)
+        text += f" ({' + '.join(sizes)}, in shares of {' + '.join(parts)})"
     if not source.classes:
         reason = f" ({source.unlabelled})" if source.unlabelled else ""
         return printable(f"{text}, without labels{reason}")

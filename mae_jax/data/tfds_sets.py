@@ -11,7 +11,7 @@ from mae_jax.data import splits
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import BrokenRecord, UsageError
 
-_READ_AT_ONCE = 20_000  # records that are read whenever their labels are of use, at most
+_READ_AT_ONCE = 2_000  # records that are read whenever their labels are of use, at most
 
 
 class TfdsSource(Source):
