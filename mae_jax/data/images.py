@@ -18,9 +18,8 @@ from PIL import Image as Pillow
 from mae_jax.data import arrays
 from mae_jax.data.resample import Box, resample
 from mae_jax.errors import BrokenRecord
+from mae_jax.pixels import MAX_PIXELS
 
-# A small file can claim to be a huge picture; its header is believed before it is decoded.
-MAX_PIXELS = 50_000_000
 _JPEG = b"\xff\xd8\xff"
 # Pillow knows many more, and for some of them, such as PostScript, it starts programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

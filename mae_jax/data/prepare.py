@@ -18,6 +18,7 @@ from mae_jax.data import images, prepared, processes
 from mae_jax.data.files import Listed, open_files
 from mae_jax.data.progress import Countdown, say
 from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.pixels import MAX_PIXELS
 
 # Transparent, 16-bit and multi-page images stay as they are.
 _SHRINKABLE = {"L": 1, "RGB": 3}
@@ -105,7 +106,7 @@ def check(data: bytes, name: str) -> None:
       BrokenRecord: it cannot be.
     """
     if images.arrays.is_array(data):
-        images.arrays.check(data, images.MAX_PIXELS, name)
+        images.arrays.check(data, MAX_PIXELS, name)
     else:
         # Only as float every kind of image can be had; JPEG files are had as uint8 faster.
         images.decode(data, images.Form(3, floats=not images.is_jpeg(data)), name)

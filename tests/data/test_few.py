@@ -4,6 +4,7 @@ import pytest
 from mae_jax.config import default_config
 from mae_jax.data import few, loader, sources
 from mae_jax.errors import UsageError
+from mae_jax.pixels import Pixels
 
 
 def data(**settings):
@@ -47,7 +48,7 @@ def test_few_labels_of_a_mixture_keep_its_shares():
     mixture = sources.Mixture([labelled(40), labelled(60)], [9.0, 1.0])
     some = few.few_labels(mixture, data(labels_per_class=20))
     assert some.shares == (9.0, 1.0) and sum(some.parts) == len(some) == 40
-    picture = loader.Picture((2, 2), 1, (1, 1), (1, 1), False, 1.0)
+    picture = loader.Picture(Pixels((2, 2), 1))
     batches = loader.TrainBatches(some, picture, batch_size=40, seed=0, steps=5)
     drawn = [record < some.parts[0] for step in range(5) for record in records(batches, step)]
     assert np.mean(drawn) == 0.9

@@ -10,13 +10,14 @@ print("begins")
 import numpy as np
 from mae_jax.data import check, loader
 from mae_jax.data.sources import ArraySource
+from mae_jax.pixels import Pixels
 
 class Mine(ArraySource):
     def name(self, index):
         return f"mine {index}"
 
 source = Mine(np.full((80, 6, 6, 1), 51, np.uint8))
-picture = loader.Picture((4, 4), 1, (0.5, 1.0), (1, 1), False, 1.0)
+picture = loader.Picture(Pixels((4, 4), 1, crop=1.0), (0.5, 1.0))
 batches = loader.TrainBatches(source, picture, batch_size=40, seed=0, steps=3)
 print("batches", sum(int(batch["image"].sum()) == 40 * 16 * 51 for batch in batches.iterate(0, 2)))
 print("mean", check.statistics(source, picture, 80, workers=2)["mean"])
