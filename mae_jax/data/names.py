@@ -15,7 +15,8 @@ class Names:
     def __init__(self, names: Iterable[str]):
         encoded = [os.fsencode(name) for name in names]
         self._bytes = b"".join(encoded)
-        self._offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._offsets = offsets.astype(np.uint32) if offsets[-1] < 2**32 else offsets
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
