@@ -11,7 +11,7 @@ import numpy as np
 from mae_jax.data import prepare, processes
 from mae_jax.data.loader import Decoder, Picture
 from mae_jax.data.order import view_rng
-from mae_jax.data.progress import Countdown, say
+from mae_jax.data.progress import Progress, say
 from mae_jax.data.records import Source
 from mae_jax.errors import BrokenRecord
 
@@ -97,7 +97,7 @@ def check(
     """
     looker, everything = Looker(source, picture, any_kind), np.arange(len(source))
     reasons: list[str] = []
-    progress = Countdown(len(source))
+    progress = Progress(len(source))
     with _Pool(looker, workers) as pool:
         for count, found in pool.each("verify", everything):
             for reason in found:
@@ -131,7 +131,7 @@ def statistics(
       BrokenRecord: not one of them can be read.
     """
     chosen = np.random.default_rng(0).permutation(len(source))[:limit]
-    total, progress = np.zeros((3, picture.pixels.channels)), Countdown(len(chosen))
+    total, progress = np.zeros((3, picture.pixels.channels)), Progress(len(chosen))
     with _Pool(Looker(source, picture), workers) as pool:
         for count, sums in pool.each("moments", chosen):
             total += sums

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mae_jax.data import images, prepared, processes
 from mae_jax.data.files import Listed, open_files
-from mae_jax.data.progress import Countdown, say
+from mae_jax.data.progress import Progress, say
 from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.pixels import MAX_PIXELS
 
@@ -165,7 +165,7 @@ def prepare(
         _claim(root, about, out)
         maker = Maker(files, str(root), shrink, quality)
         run = run or functools.partial(_on_this_machine, workers=workers)
-        progress, entries = Countdown(len(files)), []
+        progress, entries = Progress(len(files)), []
         for entry in run(maker, shards):
             entries.append(entry)
             progress.did(entry["records"] + len(entry["broken"]))

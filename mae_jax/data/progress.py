@@ -5,8 +5,8 @@ import sys
 import time
 
 
-class Countdown:
-    """Says now and then how far work on many images is, and until when it will take.
+class Progress:
+    """Says now and then how far work on many images is, and how long it will take.
 
     Args:
       total: images to do.
