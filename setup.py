@@ -28,6 +28,7 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "array_record>=0.8,<0.9",
+        "cloudpickle>=3,<4",
         "clu>=0.0.12,<0.1",
         "cykooz-resizer>=4,<5",
         "etils[epath]>=1.10,<2",

@@ -1,13 +1,27 @@
 """The ways a run ends other than well, each with its exit code."""
 
 
-class UsageError(Exception):
+def printable(text: str) -> str:
+    """Text on one line that any terminal can show; file names may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class _Sentence(Exception):
+    """An error whose text is one line, whatever the names in it."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class UsageError(_Sentence):
     """The user's mistake: one sentence that says what is wrong, the value, what would be right."""
 
     exit_code = 2
 
 
-class BrokenRecord(Exception):
+class BrokenRecord(_Sentence):
     """An image that cannot be read, or more than allowed; names the record and the reason."""
 
     exit_code = 3

@@ -1,7 +1,17 @@
-"""Images that are arrays: of any number of channels, in memory or as .npy and .npz files."""
+"""Images that are arrays: of any number of channels, in memory or as .npy and .npz files.
 
+A small file can hold a huge array: its header is believed before anything of it is decompressed.
+"""
+
+import contextlib
 import io
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -9,6 +19,30 @@ from mae_jax.errors import BrokenRecord
 
 SUFFIXES = (".npy", ".npz")
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others may ask for any memory
+_LONGEST_HEADER = 10_000  # bytes; numpy has this bound too, but reads the header first
+_KINDS = "buif"  # of numpy's types, those that are numbers
+_CHANNELS = 16  # values per pixel of an image of the most pixels, where channels are not known
+_CHUNK = 2**20
+_BROKEN = (
+    OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+
+
+class _Header(NamedTuple):
+    """What is known of an array before it is read."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+    @property
+    def values(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.values * self.dtype.itemsize
 
 
 def is_array(data: bytes) -> bool:
@@ -23,20 +57,47 @@ def read(data: bytes, channels: int, floats: bool, max_pixels: int, name: str) -
       (H, W, channels), as `convert` gives it.
 
     Raises:
-      BrokenRecord: there is no such array, or it is larger than `max_pixels`.
+      BrokenRecord: there is no such array, or it has other channels or more than `max_pixels`,
+        which its header says; no more memory is taken than the image needs.
     """
-    return convert(_load(data, max_pixels, name), channels, floats, name)
+    with _opened(data, name) as (file, header):
+        placed = _placed(header.shape, channels)
+        if len(placed) != 3 or placed[0] * placed[1] > max_pixels:
+            raise _too_large(header, max_pixels, name)
+        if placed[2] != channels:
+            raise _other_channels(header, channels, name)
+        content = np.empty(header.bytes, np.uint8)
+        done = 0
+        for chunk in _chunks(file, header.bytes, name):
+            content[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            done += len(chunk)
+        array = content.view(header.dtype)
+        array = array.reshape(header.shape, order="F" if header.fortran else "C")
+    return convert(array, channels, floats, name)
 
 
 def check(data: bytes, max_pixels: int, name: str) -> None:
-    """Raises BrokenRecord unless there is an array of at most so many pixels."""
-    _load(data, max_pixels, name)
+    """Reads all of an array that may be an image, whatever its channels, keeping none of it.
+
+    Raises:
+      BrokenRecord: there is none, it is larger than any image may be, or it cannot be read.
+    """
+    with _opened(data, name) as (file, header):
+        most = math.prod(sorted(header.shape)[-2:]) <= max_pixels
+        if len(header.shape) not in (2, 3) or not most or header.values > _CHANNELS * max_pixels:
+            raise _too_large(header, max_pixels, name)
+        for _ in _chunks(file, header.bytes, name):
+            pass
 
 
-def _load(data, max_pixels, name):
+@contextlib.contextmanager
+def _opened(data: bytes, name: str) -> Iterator[tuple[BinaryIO, _Header]]:
+    """The image's file, read up to where its values begin, and what its header says."""
     try:
         if data[:6] == _NPY:
-            return _array(io.BytesIO(data), max_pixels, name)
+            file: BinaryIO = io.BytesIO(data)
+            yield file, _header(file, name)
+            return
         with zipfile.ZipFile(io.BytesIO(data)) as files:
             names = [member for member in files.namelist() if member.endswith(".npy")]
             chosen = "image.npy" if "image.npy" in names else names[0] if len(names) == 1 else None
@@ -45,32 +106,71 @@ def _load(data, max_pixels, name):
                     f"{name}: holds {', '.join(n[:-4] for n in names) or 'no array'}; expected one "
                     "array, or one called image"
                 )
+            if files.getinfo(chosen).compress_type not in _PACKINGS:
+                raise BrokenRecord(f"{name}: is compressed otherwise than numpy does")
             with files.open(chosen) as file:
-                return _array(file, max_pixels, name)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+                yield file, _header(file, name)
+    except _BROKEN as error:
         raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
 
 
-def _array(file, max_pixels, name):
-    """Reads an array whose header says that it is no larger than allowed."""
-    version = np.lib.format.read_magic(file)
-    reader = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}.get(version)
-    if reader is None:
-        raise BrokenRecord(f"{name}: .npy files of version {version} are unknown")
-    shape, fortran, dtype = getattr(np.lib.format, reader)(file)
-    if dtype.hasobject:
+def _header(file: BinaryIO, name: str) -> _Header:
+    start = file.read(8)
+    version = tuple(start[6:])
+    length = {(1, 0): "<H", (2, 0): "<I"}.get(version)
+    if start[:6] != _NPY or length is None:
+        raise BrokenRecord(f"{name}: no .npy file of a version that is known")
+    packed = file.read(struct.calcsize(length))
+    size = struct.unpack(length, packed)[0] if packed else 0
+    if size > _LONGEST_HEADER:
+        raise BrokenRecord(f"{name}: a header of {size} bytes is longer than {_LONGEST_HEADER}")
+    reader = np.lib.format.read_array_header_1_0
+    if version == (2, 0):
+        reader = np.lib.format.read_array_header_2_0
+    try:
+        header = _Header(*reader(io.BytesIO(packed + file.read(size))))
+    except (SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        raise BrokenRecord(f"{name}: its header cannot be read: {type(error).__name__}") from None
+    if header.dtype.hasobject:
         raise BrokenRecord(f"{name}: holds Python objects, which are never loaded")
-    largest = sorted(shape)[-2:]
-    if len(shape) not in (2, 3) or int(np.prod(largest, dtype=object)) > max_pixels:
-        raise BrokenRecord(
-            f"{name}: an array of shape {shape}; expected (H, W) or (H, W, C) of at most "
-            f"{max_pixels} pixels"
-        )
-    count = int(np.prod(shape, dtype=object))
-    content = file.read(count * dtype.itemsize)
-    if len(content) < count * dtype.itemsize:
-        raise BrokenRecord(f"{name}: ends too early")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    if header.dtype.kind not in _KINDS:
+        raise BrokenRecord(f"{name}: holds values of {header.dtype}, which are no numbers")
+    if min(header.shape, default=0) < 1:
+        raise BrokenRecord(f"{name}: an array of shape {header.shape} holds nothing")
+    return header
+
+
+def _chunks(file: BinaryIO, count: int, name: str) -> Iterator[bytes]:
+    """So many bytes in parts; then what a zip file says about them has been checked too."""
+    while count:
+        chunk = file.read(min(count, _CHUNK))
+        if not chunk:
+            raise BrokenRecord(f"{name}: ends too early")
+        count -= len(chunk)
+        yield chunk
+    file.read(1)
+
+
+def _placed(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """(H, W, C) for the shape of an array, whose channels may come first or be left out."""
+    if len(shape) == 2:
+        return *shape, 1
+    if len(shape) == 3 and shape[-1] != channels == shape[0]:
+        return *shape[1:], shape[0]
+    return shape
+
+
+def _too_large(header, max_pixels, name):
+    return BrokenRecord(
+        f"{name}: an array of shape {header.shape}; expected (H, W) or (H, W, C) of at most "
+        f"{max_pixels} pixels"
+    )
+
+
+def _other_channels(array, channels, name):
+    return BrokenRecord(
+        f"{name}: array of {array.dtype} {array.shape}, expected {channels} channels"
+    )
 
 
 def convert(array: np.ndarray, channels: int, floats: bool, name: str) -> np.ndarray:
@@ -89,20 +189,20 @@ def convert(array: np.ndarray, channels: int, floats: bool, name: str) -> np.nda
     Raises:
       BrokenRecord: it has another shape, or values that uint8 cannot hold.
     """
+    placed = _placed(array.shape, channels)
+    if len(placed) != 3 or placed[2] != channels or not array.size:
+        raise _other_channels(array, channels, name)
     if array.ndim == 2:
         array = array[..., None]
-    elif array.ndim == 3 and array.shape[-1] != channels == array.shape[0]:
+    elif placed != array.shape:
         array = np.moveaxis(array, 0, -1)
-    if array.ndim != 3 or array.shape[-1] != channels or not array.size:
-        raise BrokenRecord(
-            f"{name}: array of {array.dtype} {array.shape}, expected {channels} channels"
-        )
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     unsigned = array.dtype.kind == "u"
     if floats:
         top = np.float32(np.iinfo(array.dtype).max) if unsigned else None
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what it makes infinite is refused below
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise BrokenRecord(f"{name}: holds values that are not finite")
         return array / top if unsigned else array

@@ -1,16 +1,14 @@
 """Looks at every record of a set: which are broken, how fast they come, mean and deviation."""
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from mae_jax.data import memory, prepare
+from mae_jax.data import prepare, processes
 from mae_jax.data.loader import Decoder, Picture
 from mae_jax.data.order import view_rng
 from mae_jax.data.progress import Progress, say
@@ -101,15 +99,15 @@ def check(
     reasons: list[str] = []
     progress = Progress(len(source))
     with _Pool(looker, workers) as pool:
-        for count, found in pool.each(Looker.verify, everything):
+        for count, found in pool.each("verify", everything):
             for reason in found:
                 say(f"broken: {reason}")
             reasons += found
             progress.did(count)
         some = np.random.default_rng(0).permutation(everything)[:_TIMED]
-        list(pool.each(Looker.load, some))  # so that every process has begun, and files are at hand
+        list(pool.each("load", some))  # so that every process has begun, and files are at hand
         began = time.perf_counter()
-        seconds = sum(taken for _, taken in pool.each(Looker.load, some))
+        seconds = sum(taken for _, taken in pool.each("load", some))
         elapsed = time.perf_counter() - began
     return {
         "records": len(source),
@@ -135,7 +133,7 @@ def statistics(
     chosen = np.random.default_rng(0).permutation(len(source))[:limit]
     total, progress = np.zeros((3, picture.pixels.channels)), Progress(len(chosen))
     with _Pool(Looker(source, picture), workers) as pool:
-        for count, sums in pool.each(Looker.moments, chosen):
+        for count, sums in pool.each("moments", chosen):
             total += sums
             progress.did(count)
     if not total[0].all():
@@ -155,37 +153,21 @@ class _Pool:
     def __init__(self, looker: Looker, workers: int | None):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.workers = min(workers or cores or 1, -(-len(looker.source) // _CHUNK))
-        self._looker, self._pool = looker, None
+        self._looker = looker
+        self._pool = processes.Pool(looker, self.workers) if self.workers > 1 else None
 
     def __enter__(self) -> "_Pool":
-        if self.workers > 1:
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), _begin, (self._looker,)
-            )
         return self
 
-    def __exit__(self, *_) -> None:
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, *error) -> None:
+        if self._pool is not None:
+            self._pool.__exit__(*error)
 
-    def each(self, method: Callable, indices: np.ndarray) -> Iterator[tuple[int, Any]]:
+    def each(self, method: str, indices: np.ndarray) -> Iterator[tuple[int, Any]]:
         """(how many records, what the method gives) for all chunks, in order."""
         chunks = [indices[at : at + _CHUNK].tolist() for at in range(0, len(indices), _CHUNK)]
         if self._pool is None:
-            results = (method(self._looker, chunk) for chunk in chunks)
+            results = map(getattr(self._looker, method), chunks)
         else:
-            results = self._pool.map(_look, [method.__name__] * len(chunks), chunks)
+            results = self._pool.in_order(method, chunks)
         return zip(map(len, chunks), results, strict=True)
-
-
-_looker: Looker | None = None
-
-
-def _begin(looker: Looker) -> None:
-    global _looker
-    _looker = looker
-    memory.keep_freed()
-
-
-def _look(method: str, indices: list[int]) -> Any:
-    return getattr(_looker, method)(indices)

@@ -14,13 +14,13 @@ def few_labels(source: Source, data) -> Source:
         records.
 
     Raises:
-      UsageError: there are no labels, or too few of a class.
+      UsageError: there are no labels, too few of a class, or a set of several has none of them.
     """
     if data.labels_per_class is None and data.labels_share is None:
         return source
     name = "labels_per_class" if data.labels_share is None else "labels_share"
     if not source.classes:
-        raise UsageError(f"data.{name} {data[name]} needs labelled data")
+        raise UsageError(f"data.{name} {data[name]} {source.no_labels()}")
     chosen = draw(
         source.labels(),
         source.classes,
@@ -28,7 +28,13 @@ def few_labels(source: Source, data) -> Source:
         share=data.labels_share,
         number=data.label_draw,
     )
-    return Subset(source, chosen)
+    few = Subset(source, chosen)
+    if len(few.parts) < len(source.parts):
+        raise UsageError(
+            f"data.{name} {data[name]} with data.label_draw {data.label_draw} takes no record of "
+            f"{len(source.parts) - len(few.parts)} of the sets of data.mixture; take more"
+        )
+    return few
 
 
 def draw(

@@ -1,5 +1,6 @@
 """Image files by number: below a local folder, at a URL, or in a prepared set."""
 
+import errno
 import hashlib
 import os
 import time
@@ -45,16 +46,17 @@ def open_files(folder: str) -> Files:
     """
     if "://" in folder:
         return UrlFiles(folder)
-    if not Path(folder).is_dir():
+    place = os.path.expanduser(folder)
+    if not os.path.isdir(place):
         raise UsageError(f"data.folder {folder!r} is not a folder")
-    if prepared.is_prepared(folder):
-        return prepared.PreparedFiles(folder)
-    if (Path(folder) / prepared.PARTS).is_dir():
+    if prepared.is_prepared(place):
+        return prepared.PreparedFiles(place)
+    if os.path.isdir(os.path.join(place, prepared.PARTS)):
         raise UsageError(
             f"data.folder {folder!r} is the beginning of a prepared set; the same mae-jax data "
             "prepare again finishes it"
         )
-    return FolderFiles(folder)
+    return FolderFiles(place)
 
 
 class Listed:
@@ -96,7 +98,7 @@ class FolderFiles(Listed):
 
     def read(self, index: int) -> bytes:
         path = os.path.join(self._root, self.name(index))
-        return _persistently(lambda: Path(path).read_bytes(), self.name(index))
+        return persistently(lambda: Path(path).read_bytes(), self.name(index))
 
 
 class UrlFiles(Listed):
@@ -115,10 +117,10 @@ class UrlFiles(Listed):
 
     def read(self, index: int) -> bytes:
         path = f"{self._root.rstrip('/')}/{self.name(index)}"
-        return _persistently(lambda: self._system.cat_file(path), self.name(index))
+        return persistently(lambda: self._system.cat_file(path), self.name(index))
 
 
-def _persistently(read: Callable[[], bytes], name: str) -> bytes:
+def persistently(read: Callable[[], bytes], name: str) -> bytes:
     """Reads, again after a while where that may help: file systems at a distance falter."""
     for wait in (*_WAITS, None):
         try:
@@ -137,15 +139,35 @@ def _is_image(name: str) -> bool:
 
 
 def _local(folder: str) -> dict[str, int]:
-    found, waiting = {}, [""]
+    """Names and sizes below a folder; links are followed, but never to what they lie in."""
+    found: dict[str, int] = {}
+    waiting: list[tuple[str, tuple[os.stat_result, ...]]] = [("", ())]
     while waiting:
-        below = waiting.pop()
-        with os.scandir(os.path.join(folder, below)) as entries:
-            for entry in entries:
-                name = f"{below}{entry.name}"
-                if entry.is_dir():
-                    if not entry.name.startswith("."):
-                        waiting.append(f"{name}/")
-                elif _is_image(name) and entry.is_file():
-                    found[name] = entry.stat().st_size
+        below, above = waiting.pop()
+        path = os.path.join(folder, below)
+        try:
+            above = (*above, os.stat(path))
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = f"{below}{entry.name}"
+                    if _leads_to(entry.is_dir):
+                        circle = entry.is_symlink() and any(
+                            os.path.samestat(entry.stat(), folder) for folder in above
+                        )
+                        if not entry.name.startswith(".") and not circle:
+                            waiting.append((f"{name}/", above))
+                    elif _is_image(name) and _leads_to(entry.is_file):
+                        found[name] = entry.stat().st_size
+        except OSError as error:
+            raise UsageError(f"data.folder {path!r} cannot be read: {error.strerror}") from None
     return found
+
+
+def _leads_to(asked: Callable[[], bool]) -> bool:
+    """The answer; no, of a link to itself, as of others that lead nowhere."""
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise

@@ -4,10 +4,11 @@ Grey, palette, CMYK and 16-bit images become what is asked for, alpha is dropped
 an animation is taken, and EXIF orientation is ignored, as in the reference.
 """
 
+import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +18,11 @@ from PIL import Image as Pillow
 from mae_jax.data import arrays
 from mae_jax.data.resample import Box, resample
 from mae_jax.errors import BrokenRecord
+from mae_jax.pixels import MAX_PIXELS
 
-# A small file can claim to be a huge picture; its header is believed before it is decoded.
-MAX_PIXELS = 50_000_000
 _JPEG = b"\xff\xd8\xff"
+# Pillow knows many more, and for some of them, such as PostScript, it starts programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -147,26 +149,40 @@ def decode(data: bytes | np.ndarray, form: Form, name: str) -> np.ndarray:
     return image.views([(0, 0, image.width, image.height)], size)[0]
 
 
+@contextlib.contextmanager
+def opened_with_pillow(data: bytes, name: str) -> Iterator[Pillow.Image]:
+    """An image of a known format, by its content, of which nothing but the header was read yet.
+
+    Raises:
+      BrokenRecord: it is of none, or it cannot be decoded inside the `with`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes, which are checked here, and of odd metadata
+            yield Pillow.open(io.BytesIO(data), formats=_FORMATS)
+    except BrokenRecord:
+        raise
+    except Pillow.UnidentifiedImageError:
+        reason = f"is none of {', '.join(_FORMATS)}, or cut short" if data else "is empty"
+        raise BrokenRecord(f"{name}: {reason}") from None
+    except Exception as error:  # damaged bytes may end a decoder anywhere
+        kind = "" if isinstance(error, OSError | ValueError | SyntaxError) else type(error).__name__
+        raise BrokenRecord(f"{name}: {' '.join(filter(None, (kind, str(error))))}") from None
+
+
 def _check_size(height, width, form, name):
     if height * width > form.max_pixels:
         raise BrokenRecord(f"{name}: {width} x {height} pixels are more than {form.max_pixels}")
 
 
 def _with_pillow(data, form, name) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes, which are checked here, and of odd metadata
-            image = Pillow.open(io.BytesIO(data))
-            _check_size(image.height, image.width, form, name)
-            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-            if pages > 1 and pages == form.channels:
-                return _stacked(image, pages, form, name)
-            image.load()
-    except (
-        OSError, ValueError, SyntaxError, EOFError, OverflowError, Pillow.DecompressionBombError,
-    ) as error:  # fmt: skip
-        raise BrokenRecord(f"{name}: {error or type(error).__name__}") from None
-    return _of_mode(image, form, name)
+    with opened_with_pillow(data, name) as image:
+        _check_size(image.height, image.width, form, name)
+        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        if pages > 1 and pages == form.channels:
+            return _stacked(image, pages, form, name)
+        image.load()
+        return _of_mode(image, form, name)
 
 
 def _stacked(image, pages, form, name):

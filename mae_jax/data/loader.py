@@ -16,10 +16,8 @@ from mae_jax.data import augment, images, memory, workers
 from mae_jax.data.broken import Ledger, first_sound
 from mae_jax.data.order import Order, view_rng
 from mae_jax.data.randaugment import RandAugment
-from mae_jax.data.records import Source
+from mae_jax.data.records import Batch, Source
 from mae_jax.pixels import Pixels
-
-Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +147,7 @@ class TrainBatches:
     ):
         self._picture, self._batch_size, self._seed = picture, batch_size, seed
         self._records, self._steps, self._repeats = len(source), steps, repeats
-        parts = getattr(source, "parts", (len(source),))
-        self._order = Order(seed, parts, getattr(source, "shares", None))
+        self._order = Order(seed, source.parts, source.shares)
         self._rows = [int(row) for row in (range(batch_size) if rows is None else rows)]
         self._decode = Decoder(source, picture, cache)
         self._broken: set[int] = set()

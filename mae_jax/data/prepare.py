@@ -1,6 +1,5 @@
 """A folder of images to a prepared set: in parallel, and from where it was interrupted."""
 
-import concurrent.futures
 import dataclasses
 import functools
 import io
@@ -15,10 +14,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mae_jax.data import images, prepared
+from mae_jax.data import images, prepared, processes
 from mae_jax.data.files import Listed, open_files
 from mae_jax.data.progress import Progress, say
 from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.pixels import MAX_PIXELS
 
 # Transparent, 16-bit and multi-page images stay as they are.
 _SHRINKABLE = {"L": 1, "RGB": 3}
@@ -75,22 +75,22 @@ class Maker:
             try:
                 data = self.files.read(index)
                 check(data, name)
-                yield name, self._shrunk(data)
+                yield name, self._shrunk(data, name)
             except BrokenRecord as error:
                 broken.append(str(error))
 
-    def _shrunk(self, data: bytes) -> bytes:
+    def _shrunk(self, data: bytes, name: str) -> bytes:
         if self.shrink is None or images.arrays.is_array(data):
             return data
-        image = Image.open(io.BytesIO(data))
-        channels, shorter = _SHRINKABLE.get(image.mode), min(image.size)
-        animated = getattr(image, "n_frames", 1) > 1
-        if channels is None or animated or shorter <= self.shrink:
+        with images.opened_with_pillow(data, name) as image:
+            channels, (width, height) = _SHRINKABLE.get(image.mode), image.size
+            animated = getattr(image, "n_frames", 1) > 1
+        if channels is None or animated or min(width, height) <= self.shrink:
             return data
-        scale = self.shrink / shorter
-        size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
-        opened = images.open_image(data, images.Form(channels), "")
-        (pixels,) = opened.views([(0, 0, image.width, image.height)], size)
+        scale = self.shrink / min(width, height)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        opened = images.open_image(data, images.Form(channels), name)
+        (pixels,) = opened.views([(0, 0, width, height)], size)
         if image.format == "JPEG":
             space, subsampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
             return simplejpeg.encode_jpeg(pixels, self.quality, space, subsampling, fastdct=False)
@@ -106,7 +106,7 @@ def check(data: bytes, name: str) -> None:
       BrokenRecord: it cannot be.
     """
     if images.arrays.is_array(data):
-        images.arrays.check(data, images.MAX_PIXELS, name)
+        images.arrays.check(data, MAX_PIXELS, name)
     else:
         # Only as float every kind of image can be had; JPEG files are had as uint8 faster.
         images.decode(data, images.Form(3, floats=not images.is_jpeg(data)), name)
@@ -148,8 +148,8 @@ def prepare(
         raise UsageError(f"{folder!r} is a prepared set already; give the folder it was made of")
     if not len(files):
         raise UsageError(f"{folder!r} has no images to prepare")
-    root = Path(out).absolute()
-    if Path(folder).absolute() in (root, *root.parents):
+    root = Path(out).expanduser().absolute()
+    if Path(folder).expanduser().absolute() in (root, *root.parents):
         raise UsageError(f"--out {out!r} lies in the folder of images; give another")
     shards = _plan(files, shard_megabytes)
     about = {
@@ -190,33 +190,12 @@ def _plan(files: Listed, shard_megabytes: int) -> list[Shard]:
 
 
 def _on_this_machine(maker, shards, workers):
-    context = multiprocessing.get_context("spawn")
     count = min(workers or multiprocessing.cpu_count(), len(shards))
     if count == 1:
         yield from map(maker, shards)
         return
-    with concurrent.futures.ProcessPoolExecutor(
-        count, context, initializer=_start, initargs=(maker,)
-    ) as pool:
-        waiting = [pool.submit(_make, shard) for shard in shards]
-        try:
-            for done in concurrent.futures.as_completed(waiting):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_maker: Maker | None = None
-
-
-def _start(maker: Maker) -> None:
-    global _maker
-    _maker = maker
-
-
-def _make(shard: Shard) -> dict[str, Any]:
-    return _maker(shard)
+    with processes.Pool(maker, count) as pool:
+        yield from pool.as_done("__call__", shards)
 
 
 def _claim(root, about, out):

@@ -8,6 +8,7 @@ of its name), its name and the file's bytes.
 
 import hashlib
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ _WRITER = "group_size:1,uncompressed"  # images are compressed already
 
 def is_prepared(folder: str | Path) -> bool:
     """Whether a folder holds a prepared set."""
-    return (Path(folder) / _ABOUT).is_file()
+    return os.path.isfile(os.path.join(folder, _ABOUT))
 
 
 def write_shard(path: Path, records: Iterator[tuple[str, bytes]]) -> dict[str, Any]:

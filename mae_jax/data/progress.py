@@ -6,7 +6,7 @@ import time
 
 
 class Progress:
-    """Says now and then how far the work is.
+    """Says now and then how far work on many images is, and how long it will take.
 
     Args:
       total: images to do.

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 NO_LABEL = -1
+
+Batch = dict[str, np.ndarray]  # arrays with a row for each of some records, by what they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,10 +20,21 @@ class Record:
     name: str
 
 
+@runtime_checkable
 class Source(Protocol):
-    """Records by index. `classes` is empty where there are no labels."""
+    """Records by index, and all that their readers ask about them.
 
-    classes: Sequence[str]
+    A source is a class that names this one as its base: it then has what is written out below,
+    for a single set without labels, and defines the rest.
+
+    Attributes:
+      classes: the labels' names in order; empty where there are no labels.
+      unlabelled: why there are none, as the end of a sentence; empty where there are, or where
+        there is nothing to say about it.
+    """
+
+    classes: Sequence[str] = ()
+    unlabelled: str = ""
 
     def __len__(self) -> int: ...
 
@@ -33,10 +46,29 @@ class Source(Protocol):
         """What to call a record; costs nothing."""
         ...
 
-    def labels(self) -> np.ndarray:
-        """All labels, (records,) int32."""
-        ...
-
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data: two sources of one fingerprint hold the same records."""
         ...
+
+    def labels(self) -> np.ndarray:
+        """All labels, (records,) int32; may read every record."""
+        return np.full(len(self), NO_LABEL, np.int32)
+
+    def known_labels(self) -> np.ndarray | None:
+        """The labels, where they are known without reading records."""
+        return self.labels()
+
+    def no_labels(self) -> str:
+        """The end of a sentence that begins with what needs them."""
+        reason = f": {self.unlabelled}" if self.unlabelled else ""
+        return f"needs labelled data, and this has none{reason}"
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """How many records each of the sets in it has; those of a set lie in a row."""
+        return (len(self),)
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """What each of the sets takes of an epoch, in any unit; None: as many as it has."""
+        return None

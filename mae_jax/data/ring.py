@@ -10,9 +10,9 @@ from multiprocessing import shared_memory
 
 import numpy as np
 
+from mae_jax.data.records import Batch
 from mae_jax.errors import UsageError
 
-Batch = dict[str, np.ndarray]
 _ALIGN = 64  # bytes; a cache line, so that no array shares one with the count before it
 _WAIT = 0.002  # seconds
 _ENDED = 2**63

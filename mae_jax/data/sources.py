@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mae_jax.data.tfds_sets import TfdsSource
 from mae_jax.errors import UsageError
 
 
-class ArraySource:
+class ArraySource(Source):
     """Images in memory: (records, H, W, C) uint8, or a list of arrays."""
 
     def __init__(self, images, labels=None, classes: Sequence[str] = ()):
@@ -42,12 +43,27 @@ class ArraySource:
         return {"kind": "arrays", "records": len(self), "sha256": digest.hexdigest()}
 
 
-class Subset:
-    """Some records of another source, in a given order."""
+class Subset(Source):
+    """Some records of another source, in a given order.
+
+    Sets that it has records of keep their shares.
+
+    Raises:
+      ValueError: the records of one set do not lie in a row.
+    """
 
     def __init__(self, source: Source, indices: Sequence[int]):
-        self._source, self._indices = source, np.asarray(indices)
-        self.classes = source.classes
+        self._source, self._indices = source, np.asarray(indices, int)
+        self.classes, self.unlabelled = source.classes, source.unlabelled
+        sets = np.searchsorted(np.cumsum(source.parts), self._indices, side="right")
+        if (np.diff(sets) < 0).any():
+            raise ValueError("a subset of several sets must take them one after the other")
+        counts = np.bincount(sets, minlength=len(source.parts))
+        self._parts = tuple(int(n) for n in counts if n)
+        self._shares = source.shares
+        if source.shares is not None:
+            pairs = zip(source.shares, counts, strict=True)
+            self._shares = tuple(share for share, n in pairs if n)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -61,27 +77,49 @@ class Subset:
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._indices]
 
+    def known_labels(self) -> np.ndarray | None:
+        labels = self._source.known_labels()
+        return None if labels is None else labels[self._indices]
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        return self._parts
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        return self._shares
+
     def fingerprint(self) -> dict[str, Any]:
         chosen = hashlib.sha256(self._indices.astype("<i8").tobytes()).hexdigest()
         return {"kind": "subset", "chosen": chosen, "of": self._source.fingerprint()}
 
 
-class Mixture:
+class Mixture(Source):
     """Several sources as one, which says how much of each an epoch takes.
 
     Labels are kept where all have the same classes.
 
-    Attributes:
-      parts: how many records each has.
+    Args:
       shares: of each in an epoch.
     """
 
     def __init__(self, sources: Sequence[Source], shares: Sequence[float]):
-        self._sources, self.shares = list(sources), tuple(shares)
-        self.parts = tuple(len(source) for source in sources)
-        self._ends = np.cumsum(self.parts)
+        self._sources, self._shares = list(sources), tuple(shares)
+        self._parts = tuple(len(source) for source in sources)
+        self._ends = np.cumsum(self._parts)
         first = list(sources[0].classes)
         self.classes = first if all(list(s.classes) == first for s in sources) else []
+        if not self.classes:
+            reasons = [s.unlabelled for s in sources if not s.classes]
+            self.unlabelled = (reasons or ["its sets have different classes"])[0]
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        return self._parts
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        return self._shares
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -100,13 +138,19 @@ class Mixture:
             return np.full(len(self), NO_LABEL, np.int32)
         return np.concatenate([source.labels() for source in self._sources])
 
+    def known_labels(self) -> np.ndarray | None:
+        known = [source.known_labels() for source in self._sources]
+        if not self.classes or any(labels is None for labels in known):
+            return None
+        return np.concatenate(known)
+
     def fingerprint(self) -> dict[str, Any]:
         return {
             "kind": "mixture",
             "records": len(self),
             "of": [
                 {"share": share, "data": source.fingerprint()}
-                for share, source in zip(self.shares, self._sources, strict=True)
+                for share, source in zip(self._shares, self._sources, strict=True)
             ],
         }
 
@@ -137,7 +181,7 @@ def open_source(data, split: str, classes: Sequence[str] = ()) -> Source:
 
 
 def _open(name, split, directory, classes):
-    if "://" in name or Path(name).is_dir():
+    if "://" in name or os.path.isdir(os.path.expanduser(name)):
         return FolderSource(name, split, classes)
     return TfdsSource(name, split, directory)
 
@@ -148,8 +192,9 @@ def open_images(path: str | Path) -> Source:
     Raises:
       UsageError: there is no such file or folder, or no image in it.
     """
-    if Path(path).is_file():
-        return FileSource(path)
-    if not Path(path).is_dir():
+    place = os.path.expanduser(path)
+    if os.path.isfile(place):
+        return FileSource(place)
+    if not os.path.isdir(place):
         raise UsageError(f"images {str(path)!r} are neither a folder nor a file")
-    return FolderSource(str(path), "all")
+    return FolderSource(place, "all")

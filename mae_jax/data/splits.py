@@ -1,9 +1,20 @@
-"""Split expressions, as tfds spells them, over anything whose parts have names and lengths."""
+"""Split expressions, as tfds spells them, over anything whose parts have names and lengths.
+
+A name that is no word, or is that of the split `all`, is written in quotes: 'val 2'[:50%]. A quote
+in it is written twice.
+"""
 
 import dataclasses
+import re
+import unicodedata
 from collections.abc import Mapping, Sized
 
 from mae_jax.errors import UsageError
+
+ALL = "all"  # everything there is, where it is offered
+_WORD = re.compile(r"[\w-]+")
+_NAME = re.compile(r"((?:^|\+)\s*)('(?:[^']|'')*'|[\w-]+)")
+_SHOWN = 20  # names in a message, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,35 +24,68 @@ class _Length:
     num_examples: int
 
 
-def absolute(expression: str, splits: Mapping[str, Sized]) -> list[tuple[str, int, int]]:
+def quoted(name: str) -> str:
+    """A split's name as it is written in an expression."""
+    if name != ALL and _WORD.fullmatch(name):
+        return name
+    return "'" + name.replace("'", "''") + "'"
+
+
+def absolute(
+    expression: str, splits: Mapping[str, Sized], everything: Sized | None = None
+) -> list[tuple[str | None, int, int]]:
     """(name, start, stop) for each part of a tfds split expression.
+
+    Args:
+      expression: see above.
+      splits: the parts there are, by name.
+      everything: what `all` stands for, if it may be asked for; its name in the result is None.
 
     Raises:
       UsageError: it names a split that is not there, or is no such expression.
     """
     import tensorflow_datasets as tfds
 
-    if expression.startswith("all[") and "all" in splits:
-        # tfds does not slice `all`; under any other name it does.
-        splits = {("everything" if k == "all" else k): v for k, v in splits.items()}
-        parts = absolute("everything" + expression[3:], splits)
-        return [("all", start, stop) for _, start, stop in parts]
-    if expression == "all" and "all" in splits:
-        return [("all", 0, len(splits["all"]))]
-    lengths = {name: _Length(len(records)) for name, records in splits.items()}
+    # tfds reads words only, and does not slice `all`: every name is given to it as another.
+    names = list(splits)
+    parts: list[Sized] = [*splits.values()] + ([] if everything is None else [everything])
+    places = {name: place for place, name in enumerate(names)}
+    composed = {unicodedata.normalize("NFC", name): place for name, place in places.items()}
+
+    def rename(found):
+        plus, written = found.groups()
+        if written == ALL:
+            return f"{plus}{ALL}" if everything is None else f"{plus}part{len(names)}"
+        name = _unquoted(written)
+        # The same letter may be written in two ways, and keyboards and file systems differ.
+        place = places.get(name, composed.get(unicodedata.normalize("NFC", name)))
+        if place is None:
+            raise UsageError(_unknown(expression, names, everything is not None))
+        return f"{plus}part{place}"
+
+    lengths = {f"part{place}": _Length(len(part)) for place, part in enumerate(parts)}
     try:
-        parts = tfds.core.ReadInstruction.from_spec(expression).to_absolute(lengths)
-    except (ValueError, AssertionError, NotImplementedError):
-        raise UsageError(
-            f"data split {expression!r} is unknown; known are {', '.join(sorted(splits))}, and "
-            "parts of them such as "
-            f"{sorted(splits)[0]}[:90%]"
-        ) from None
-    return [
-        (
-            part.splitname,
-            0 if part.from_ is None else part.from_,
-            len(splits[part.splitname]) if part.to is None else part.to,
-        )
-        for part in parts
-    ]
+        found = tfds.core.ReadInstruction.from_spec(_NAME.sub(rename, expression))
+        made = found.to_absolute(lengths)
+    except (ValueError, AssertionError, NotImplementedError, AttributeError):
+        raise UsageError(_unknown(expression, names, everything is not None)) from None
+    chosen = []
+    for part in made:
+        place = int(part.splitname.removeprefix("part"))
+        stop = len(parts[place]) if part.to is None else part.to
+        chosen.append((names[place] if place < len(names) else None, part.from_ or 0, stop))
+    return chosen
+
+
+def _unquoted(written: str) -> str:
+    return written[1:-1].replace("''", "'") if written[0] == "'" else written
+
+
+def _unknown(expression: str, names: list[str], has_all: bool) -> str:
+    known = [quoted(name) for name in sorted(names)]
+    shown = known[:_SHOWN] + ([f"{len(known) - _SHOWN} more"] if len(known) > _SHOWN else [])
+    shown += [ALL] if has_all else []
+    return (
+        f"data split {expression!r} is unknown; known are {', '.join(shown)}, and parts of them "
+        f"such as {[*known, ALL][0]}[:90%]"
+    )

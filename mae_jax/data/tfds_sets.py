@@ -1,17 +1,20 @@
 """tfds data sets, prepared as array_record and read record by record."""
 
 import contextlib
+import os
 import sys
 from typing import Any
 
 import numpy as np
 
 from mae_jax.data import splits
-from mae_jax.data.records import NO_LABEL, Record
+from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import BrokenRecord, UsageError
 
+_READ_AT_ONCE = 2_000  # records that are read whenever their labels are of use, at most
 
-class TfdsSource:
+
+class TfdsSource(Source):
     """A tfds data set, prepared on first use, read through `tfds.data_source`.
 
     Args:
@@ -33,13 +36,17 @@ class TfdsSource:
         features = dict(builder.info.features.items())
         if not isinstance(features.get("image"), tfds.features.Image):
             raise UsageError(f"data.name {name!r} has no feature `image`")
-        splits.absolute(
+        parts = splits.absolute(
             split, {part: range(info.num_examples) for part, info in builder.info.splits.items()}
         )
         label = features.get("label")
-        self.classes = list(label.names) if isinstance(label, tfds.features.ClassLabel) else []
+        if isinstance(label, tfds.features.ClassLabel):
+            self.classes = list(label.names)
+        else:
+            self.unlabelled = "it has no feature `label` of classes"
         self._source = builder.as_data_source(
-            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            split="+".join(f"{part}[{start}:{stop}]" for part, start, stop in parts),
+            decoders={"image": tfds.decode.SkipDecoding()},
         )
         if not len(self._source):
             raise UsageError(f"data split {split!r} of {name!r} is empty")
@@ -66,6 +73,10 @@ class TfdsSource:
             self._label_cache = np.array([int(e["label"]) for e in self._source], np.int32)
         return self._label_cache
 
+    def known_labels(self) -> np.ndarray | None:
+        read = self._label_cache is None and len(self) > _READ_AT_ONCE
+        return None if self.classes and read else self.labels()
+
     def fingerprint(self) -> dict[str, Any]:
         return {
             "kind": "tfds",
@@ -77,38 +88,52 @@ class TfdsSource:
 
 
 def _builder(tfds, name, data_dir):
+    data_dir = data_dir and os.path.expanduser(data_dir)
     try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for a verb's --json
+            builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+            if builder.is_prepared():
+                return builder
+            if not sys.stderr.isatty():
+                tfds.disable_progress_bar()
+            builder.download_and_prepare()
+            return builder
     except tfds.core.DatasetNotFoundError:
         close = ", ".join(_close_names(tfds, name))
         raise UsageError(
             f"data.name {name!r} is not a tfds data set"
             + (f"; did you mean {close}?" if close else "")
         ) from None
-    except (ValueError, AssertionError, ImportError) as error:
-        raise UsageError(f"data.name {name!r}: {_first_line(error)}") from None
-    if not builder.is_prepared():
-        if not sys.stderr.isatty():
-            tfds.disable_progress_bar()
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for a verb's --json
-                builder.download_and_prepare()
-        except ImportError:
-            raise UsageError(
-                f"data.name {name!r} is not prepared yet, which needs TensorFlow; "
-                "pip install 'mae_jax[tensorflow]'"
-            ) from None
-        except (AssertionError, OSError, tfds.download.DownloadError) as error:
-            raise UsageError(
-                f"data.name {name!r} could not be prepared: {_first_line(error)}"
-            ) from None
-    return builder
+    except UsageError:
+        raise
+    except Exception as error:  # whatever downloads and scripts of data sets may raise
+        raise UsageError(f"data.name {name!r} {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why a data set cannot be had: something that is not installed, or what tfds says."""
+    at: BaseException | None = error
+    while at is not None:  # tfds wraps some errors in others of the same type
+        if isinstance(at, ModuleNotFoundError) and at.name:
+            package = at.name.partition(".")[0]
+            if package == "tensorflow":
+                return (
+                    "is not prepared here, and to find and prepare data sets TensorFlow is needed; "
+                    "pip install 'mae_jax[tensorflow]'"
+                )
+            package = {"huggingface_hub": "datasets"}.get(package, package)  # which brings it
+            return f"needs the package {package}, which is not installed; pip install {package}"
+        at = at.__cause__ or at.__context__
+    return f"could not be prepared: {_first_line(error)}"
 
 
 def _close_names(tfds, name):
     import difflib
 
-    return difflib.get_close_matches(name, tfds.list_builders(), 3)
+    try:
+        return difflib.get_close_matches(name, tfds.list_builders(), 3)
+    except Exception:  # it looks on disks and in the net, and is only a help
+        return []
 
 
 def _first_line(error):

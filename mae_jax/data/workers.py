@@ -1,6 +1,7 @@
 """Batches made ahead, by threads or by processes that grain starts and watches."""
 
 import atexit
+import contextlib
 import multiprocessing.connection
 import os
 import threading
@@ -11,8 +12,9 @@ from typing import Protocol
 import grain
 from absl import flags
 
-from mae_jax.data import memory
-from mae_jax.data.ring import Batch, Ring
+from mae_jax.data import memory, processes
+from mae_jax.data.records import Batch
+from mae_jax.data.ring import Ring
 from mae_jax.errors import BrokenRecord, WorkerDied
 
 # What a process makes at a time. Small, so that with many processes the first batch comes soon and
@@ -41,12 +43,12 @@ def threads(batches: Batches, start: int) -> Iterator[Batch]:
     return _unwrapped(grain.MapDataset.source(batches)[start:].to_iter_dataset(options))
 
 
-def ahead(batches: Batches, start: int, processes: int) -> Iterator[Batch]:
-    """Batches from step `start` on, by processes that make a piece of a batch at a time.
+def ahead(batches: Batches, start: int, count: int) -> Iterator[Batch]:
+    """Batches from step `start` on, by `count` processes that make a piece of a batch at a time.
 
     Only the numbers of pieces go through grain's queues; pixels and labels lie in a `Ring`.
     """
-    made = _ahead(batches, start, processes)
+    made = _ahead(batches, start, count)
     # Closing needs modules that are gone soon after the process begins to end.
     atexit.register(_close, weakref.ref(made))
     return made
@@ -58,7 +60,7 @@ def _close(made: Callable[[], Generator | None]) -> None:
         generator.close()
 
 
-def _ahead(batches: Batches, start: int, processes: int) -> Generator[Batch, None, None]:
+def _ahead(batches: Batches, start: int, count: int) -> Generator[Batch, None, None]:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain passes absl's flags on to its processes
     memory.keep_freed()  # for the batches, which are put together here
@@ -66,21 +68,29 @@ def _ahead(batches: Batches, start: int, processes: int) -> Generator[Batch, Non
     per_step = -(-rows // _ROWS)
     # Grain holds so many ready for each process twice, there and here: together about a batch. One
     # is on its way in either place, and one in work: with room for all no process ever waits.
-    ready = -(-per_step // (2 * processes))
-    slots = processes * (2 * ready + 3)
+    ready = -(-per_step // (2 * count))
+    slots = count * (2 * ready + 3)
     ring = Ring(batches.empty(min(rows, _ROWS)), slots, start * per_step)
     made = (
         grain.MapDataset.source(_Pieces(batches, ring))[start * per_step :]
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        .mp_prefetch(grain.MultiprocessingOptions(processes, per_worker_buffer_size=ready))
+        .mp_prefetch(grain.MultiprocessingOptions(count, per_worker_buffer_size=ready))
     )
     pieces = iter(made)
-    try:
-        yield from _joined(_unwrapped(pieces), batches, ring, processes)
-    finally:
-        ring.end()  # or a process would wait for its slot while grain waits for the process
-        pieces.close()
-        ring.unlink()
+    with contextlib.ExitStack() as starting:
+        # Grain's threads start the processes while the first pieces are waited for.
+        starting.enter_context(processes.without_main())
+
+        def started():
+            starting.close()
+            ring.unlink()  # all have it: now it is gone as soon as they are, however they end
+
+        try:
+            yield from _joined(_unwrapped(pieces), batches, ring, count, started)
+        finally:
+            ring.end()  # or a process would wait for its slot while grain waits for the process
+            pieces.close()
+            ring.unlink()
 
 
 class _Pieces:
@@ -117,9 +127,16 @@ def _end_with_parent() -> None:
 
 
 def _joined(
-    pieces: Iterator[tuple[int, int]], batches: Batches, ring: Ring, processes: int
+    pieces: Iterator[tuple[int, int]],
+    batches: Batches,
+    ring: Ring,
+    count: int,
+    started: Callable[[], None],
 ) -> Iterator[Batch]:
-    """Batches of pieces, copied: when a device has read its batch cannot be known here."""
+    """Batches of pieces, copied: when a device has read its batch cannot be known here.
+
+    `started` is called when all processes, `count` of them, have made one.
+    """
     rows, seen = len(batches.rows), set()
     while True:
         batch = batches.empty(rows)
@@ -133,8 +150,8 @@ def _joined(
             del values  # whoever holds it holds the ring
             ring.release(piece)
             seen.add(process)
-            if len(seen) == processes:
-                ring.unlink()  # all have it: now it is gone as soon as they are, however they end
+            if len(seen) == count:
+                started()
         yield batch
 
 

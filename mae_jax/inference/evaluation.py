@@ -118,6 +118,8 @@ def _tally(
     Args:
       present_classes: whether predictions are among the classes that occur alone.
     """
+    if not source.classes:
+        raise UsageError(f"an evaluation {source.no_labels()}")
     columns, labels = columns_of(classifier.weights, source.classes), source.labels()
     chosen = np.unique(labels) if present_classes else slice(None)
     columns, place, broken = columns[chosen], np.full(len(source.classes), -1), 0

@@ -13,6 +13,7 @@ from clu import parameter_overview
 from mae_jax import hosts, parallel
 from mae_jax.config import flatten
 from mae_jax.data import loader
+from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout
@@ -101,6 +102,9 @@ class _Run:
         config = task.config
         self.identity = initial_state.identity(config, fingerprint)
         self.broken = loader.new_ledger(config, task.train, say)
+        self._say(f"data: {describe(task.train)}")
+        if task.held_out is not None:
+            self._say(f"held out: {describe(task.held_out)}")
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
         self.state, self.first = self._start()

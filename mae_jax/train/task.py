@@ -92,9 +92,7 @@ def prepare(config, devices: int) -> Task:
         objective: Objective = Reconstruct.from_config(config)
     else:
         if not train.classes:
-            raise UsageError(
-                f"train.objective {config.train.objective!r} needs labelled data, and this has none"
-            )
+            raise UsageError(f"train.objective {config.train.objective!r} {train.no_labels()}")
         objective = Classify.from_config(config, len(train.classes))
     recipe = Recipe.from_config(
         config,

@@ -168,7 +168,9 @@ def test_a_run_goes_on_and_counts(small, tmp_path, capsys):
     small.data.broken_share = 0.2
     loop.run(small, tmp_path / "run")
     assert metrics.read(tmp_path / "run")[-1]["broken_records"] == 3
-    assert capsys.readouterr().err.count("08.jpg") == 1
+    said = capsys.readouterr().err
+    assert said.count("08.jpg") == 1
+    assert "\ndata: 40 images, without labels (no image lies in a class folder)\n" in said
 
 
 def command(small, tmp_path):

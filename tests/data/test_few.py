@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from mae_jax.config import default_config
-from mae_jax.data import few, sources
+from mae_jax.data import few, loader, sources
 from mae_jax.errors import UsageError
+from mae_jax.pixels import Pixels
 
 
 def data(**settings):
@@ -35,6 +36,30 @@ def test_a_share_is_of_every_class(digits):
     np.testing.assert_array_equal(np.bincount(part.labels()), np.round(whole * 0.1))
     assert set(few.draw(np.array([0, 0, 1]), "ab", share=0.01)) <= {0, 1, 2}
     assert len(few.draw(np.array([0, 0, 1]), "ab", share=0.01)) == 2
+
+
+def labelled(count):
+    pixels = np.zeros((count, 2, 2, 1), np.uint8)
+    return sources.ArraySource(pixels, np.arange(count) % 2, ["a", "b"])
+
+
+def test_few_labels_of_a_mixture_keep_its_shares():
+    """Nine of ten images come from the first set, however many of either were drawn."""
+    mixture = sources.Mixture([labelled(40), labelled(60)], [9.0, 1.0])
+    some = few.few_labels(mixture, data(labels_per_class=20))
+    assert some.shares == (9.0, 1.0) and sum(some.parts) == len(some) == 40
+    picture = loader.Picture(Pixels((2, 2), 1))
+    batches = loader.TrainBatches(some, picture, batch_size=40, seed=0, steps=5)
+    drawn = [record < some.parts[0] for step in range(5) for record in records(batches, step)]
+    assert np.mean(drawn) == 0.9
+    with pytest.raises(UsageError, match="takes no record of 1 of the sets of data.mixture"):
+        few.few_labels(
+            sources.Mixture([labelled(2), labelled(1000)], [1.0, 1.0]), data(labels_per_class=1)
+        )
+
+
+def records(batches, step):
+    return [batches._order(step * 40 + row)[1] for row in range(40)]
 
 
 def test_too_many_labels_or_none(digits):

@@ -178,3 +178,37 @@ def test_views_together_are_decoded_as_finely_as_the_finest_needs():
     boxes = [(0, 0, 600, 400), (10, 10, 40, 40)]
     (fine,) = image.views(boxes[1:], (32, 32))
     np.testing.assert_array_equal(image.views(boxes, (32, 32))[1], fine)
+
+
+def test_a_file_that_would_run_a_program_is_broken(monkeypatch):
+    """PostScript is an image to Pillow, which hands it to Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    from mae_jax.data import prepare
+
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: started.append("gs"))
+    program = encoded(picture(), "EPS")
+    message = "^zz.jpg: is none of JPEG, PNG, WEBP, BMP, TIFF, GIF"
+    for channels, floats in ((3, False), (1, True), (4, False)):
+        with pytest.raises(BrokenRecord, match=message):
+            images.decode(program, Form(channels, floats), "zz.jpg")
+    with pytest.raises(BrokenRecord, match=message):
+        prepare.check(program, "zz.jpg")
+    with pytest.raises(BrokenRecord, match=message):
+        prepare.Maker(None, "", 8, 95)._shrunk(program, "zz.jpg")
+    assert not started
+
+
+@pytest.mark.parametrize("kind", ["PPM", "TGA", "ICO", "PCX"])
+def test_formats_that_the_docs_do_not_name_are_broken(kind):
+    with pytest.raises(BrokenRecord, match="x: is none of JPEG"):
+        images.decode(encoded(picture(), kind), Form(3), "x")
+
+
+def test_whatever_a_decoder_raises_is_a_broken_record():
+    data = bytearray(encoded(picture("L"), "TIFF"))
+    compression = data.find(b"\x03\x01\x03\x00\x01\x00\x00\x00")  # tag 259, one short
+    data[compression + 8] = 121  # there is no such compression; Pillow raises KeyError
+    with pytest.raises(BrokenRecord, match="^x: "):
+        images.decode(bytes(data), Form(1), "x")

@@ -53,3 +53,59 @@ def test_a_missing_shard_is_refused(copied):
 def test_preparing_leaves_stdout_alone(tmp_path, capsys):
     assert len(TfdsSource("handwritten_digits", "test", str(tmp_path)))
     assert list(tmp_path.rglob("*array_record*")) and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "raised", "message"),
+    [
+        (
+            "mnist_of_sorts",
+            ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow"),
+            "is not prepared here, and .* TensorFlow is needed; pip install 'mae_jax",
+        ),
+        (
+            "huggingface:mnist",
+            ModuleNotFoundError("No module named 'huggingface_hub'", name="huggingface_hub"),
+            "needs the package datasets, which is not installed; pip install datasets",
+        ),
+        (
+            "huggingface:mnist",
+            ConnectionError("Couldn't reach 'mnist' on the Hub (LocalEntryNotFoundError)\nmore"),
+            r"could not be prepared: Couldn't reach 'mnist' on the Hub \(LocalEntryNotFoundEr",
+        ),
+    ],
+)
+def test_sets_that_cannot_be_had_are_one_sentence(tmp_path, monkeypatch, name, raised, message):
+    import tensorflow_datasets as tfds
+
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(UsageError, match=f"^data.name '{name}' {message}"):
+        TfdsSource(name, "train", str(tmp_path))
+
+
+def test_a_name_that_is_unknown_where_nothing_can_be_listed(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def fail(*_, **__):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    def unknown(name, **_):
+        raise tfds.core.DatasetNotFoundError(name)
+
+    monkeypatch.setattr(tfds, "builder", unknown)
+    monkeypatch.setattr(tfds, "list_builders", fail)
+    with pytest.raises(UsageError, match="^data.name 'nosuch' is not a tfds data set$"):
+        TfdsSource("nosuch", "train", str(tmp_path))
+
+
+def test_splits_of_tfds_sets_may_be_quoted_and_home_written_short(tfds_dir, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path(tfds_dir).parent))
+    short = f"~/{Path(tfds_dir).name}"
+    plain = TfdsSource("handwritten_digits", "test[:10%]+train[-5:]", short)
+    quoted = TfdsSource("handwritten_digits", "'test'[:10%]+train[-5:]", short)
+    assert len(plain) == len(quoted) == 41
+    assert all(plain[i].data == quoted[i].data for i in (0, 35, 36, 40))
+    assert len(TfdsSource("handwritten_digits", "all", short)) == 1797
