@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-
 from mae_jax.models.normalisation import LayerNorm, normalise
 
 
