@@ -66,7 +66,7 @@ class Encoder(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        attention: str | ways.Plain = "plain",
+        attention: str | ways.Way = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):

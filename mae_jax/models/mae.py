@@ -43,7 +43,7 @@ class Decoder(nnx.Module):
         mask_token: bool,
         dtype: Dtype,
         scan: bool,
-        attention: str | ways.Plain,
+        attention: str | ways.Way,
         remat: bool,
         rngs: nnx.Rngs,
     ):
@@ -142,7 +142,7 @@ class MaskedAutoencoder(nnx.Module):
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        attention: str | ways.Plain = "plain",
+        attention: str | ways.Way = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):

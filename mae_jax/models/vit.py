@@ -50,7 +50,7 @@ class VisionTransformer(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        attention: str | ways.Plain = "plain",
+        attention: str | ways.Way = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):

@@ -23,7 +23,6 @@ from mae_jax.pixels import Pixels
 from mae_jax.train import mixing
 
 Batch = dict[str, jax.Array]
-PLAIN = ways.WAYS["plain"]
 _TOP = 5
 
 
@@ -68,11 +67,11 @@ class Objective:
         names = inspect.signature(sizes.resolve).parameters
         return sizes.resolve(**{k: v for k, v in self.arguments if k in names})
 
-    def create(self, rngs: nnx.Rngs, attention: ways.Plain = PLAIN) -> nnx.Module:
+    def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> nnx.Module:
         """A model with fresh parameters, which are the same for every way to compute attention."""
         raise NotImplementedError
 
-    def abstract(self, attention: ways.Plain = PLAIN) -> nnx.Module:
+    def abstract(self, attention: ways.Way = ways.PLAIN) -> nnx.Module:
         """The model with shapes in the place of its arrays."""
         return nnx.eval_shape(lambda: self.create(nnx.Rngs(0), attention))
 
@@ -106,7 +105,7 @@ class Reconstruct(Objective):
         arguments = tuple(sorted(arguments.items()))
         return cls(arguments, Pixels.from_config(config), attention=model.attention)
 
-    def create(self, rngs: nnx.Rngs, attention: ways.Plain = PLAIN) -> MaskedAutoencoder:
+    def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> MaskedAutoencoder:
         return MaskedAutoencoder(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
@@ -189,7 +188,7 @@ class Classify(Objective):
         """How many."""
         return dict(self.arguments)["classes"]
 
-    def create(self, rngs: nnx.Rngs, attention: ways.Plain = PLAIN) -> VisionTransformer:
+    def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> VisionTransformer:
         return VisionTransformer(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:

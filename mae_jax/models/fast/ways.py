@@ -15,7 +15,7 @@ from mae_jax.models.layers import Affine
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain:
+class Way:
     """By the formula, for any device. The others inherit where they have nothing better."""
 
     def arrange(self, x_BND: jax.Array, heads: int) -> tuple[jax.Array, attention.Attend]:
@@ -41,7 +41,7 @@ class Plain:
 
 
 @dataclasses.dataclass(frozen=True)
-class Grouped(Plain):
+class Grouped(Way):
     """Heads in groups as wide as a TPU's registers; plain where the width has no such groups.
 
     Attributes:
@@ -78,7 +78,7 @@ class Grouped(Plain):
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed(Plain):
+class Packed(Way):
     """In few products and few passes over memory, for a single CPU."""
 
     def attend(
@@ -95,23 +95,24 @@ class Packed(Plain):
         return out(attention.join_heads(packed.attend(q, k, v)))
 
 
-WAYS = {"plain": Plain(), "grouped": Grouped(), "packed": Packed()}
+PLAIN = Way()
+WAYS = {"plain": PLAIN, "grouped": Grouped(), "packed": Packed()}
 
 
-def named(way: str | Plain) -> Plain:
+def named(way: str | Way) -> Way:
     """A way by its name, or itself.
 
     Raises:
       ValueError: no way has that name.
     """
-    if isinstance(way, Plain):
+    if isinstance(way, Way):
         return way
     if way not in WAYS:
         raise ValueError(f"attention {way!r} is unknown; known are {', '.join(WAYS)}")
     return WAYS[way]
 
 
-def choose(name: str, platform: str, devices: int, shards: int) -> Plain:
+def choose(name: str, platform: str, devices: int, shards: int) -> Way:
     """The way for some devices.
 
     Args:
