@@ -150,7 +150,9 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     }
     params = joined(trained, frozen)
     state = TrainState(state.step + 1, params, tables, opt_state, ema)
-    # As the state came in: so it can be given up for it, and no compiler's choice builds up.
+    # The new state is sharded exactly as the old one. Then it can be written into the old one's
+    # memory (`donate_argnames`), and the next step finds the arrays that it was compiled for.
+    # Without this, XLA chooses the shardings of what a program returns, step after step.
     return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
 
 
