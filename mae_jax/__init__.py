@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "MaskedAutoencoder": "mae_jax.models.mae",
     "VisionTransformer": "mae_jax.models.vit",
+    "forward_mode": "mae_jax.models.fast.gradients",
     "load": "mae_jax.weights.load",
     "load_classifier": "mae_jax.weights.load",
     "load_encoder": "mae_jax.weights.load",

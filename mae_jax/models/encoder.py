@@ -6,9 +6,10 @@ import numpy as np
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import grouped_heads, patches, products, transformer
-from mae_jax.models.normalisation import LayerNorm
-from mae_jax.models.sizes import Dimensions
+from mae_jax.models import patches, transformer
+from mae_jax.models.fast import products, ways
+from mae_jax.models.layers import LayerNorm, xavier
+from mae_jax.models.sizes import Dimensions, check_images
 
 
 class FixedTable(nnx.Variable):
@@ -21,7 +22,7 @@ class PatchEmbed(nnx.Module):
     def __init__(self, d: Dimensions, *, dtype: Dtype, rngs: nnx.Rngs):
         shape = (*d.patch_size, d.channels, d.width)
         # Xavier over the matrix (P, D) that the kernel is, not over a convolution's fans.
-        flat = transformer.xavier(rngs.params(), (int(np.prod(shape[:-1])), d.width), jnp.float32)
+        flat = xavier(rngs.params(), (int(np.prod(shape[:-1])), d.width), jnp.float32)
         self.kernel = nnx.Param(flat.reshape(shape))
         self.bias = nnx.Param(jnp.zeros(d.width, jnp.float32))
         self.dtype = dtype
@@ -44,11 +45,14 @@ def position_table(d: Dimensions, width: int, class_token: bool) -> jax.Array:
 class Encoder(nnx.Module):
     """Patches, positions, optional class token, blocks and the last LayerNorm.
 
+    Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`.
+
     Args:
       final_norm: False where a head brings its own norm instead.
       frozen: how many of the first blocks no gradient goes into, nor into what is before them.
       mask_token: whether hidden patches go through the encoder too, as a learned token (the
         paper's ablation in table 1c), instead of being left out.
+      attention: how it is computed, one of `fast.ways` or its name.
     """
 
     def __init__(
@@ -62,12 +66,12 @@ class Encoder(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        attention: str = "plain",
+        attention: str | ways.Way = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
-        self.patch_size, self.dtype, self.frozen = d.patch_size, dtype, frozen
-        self.scan, self.remat = scan, remat
+        self.dimensions, self.dtype, self.frozen = d, dtype, frozen
+        self.scan, self.remat, self.way = scan, remat, ways.named(attention)
         token = nnx.initializers.normal(0.02)
         self.patch_embed = PatchEmbed(d, dtype=dtype, rngs=rngs)
         self.cls_token = nnx.data(
@@ -78,9 +82,7 @@ class Encoder(nnx.Module):
         )
         kind = nnx.Param if trainable_positions else FixedTable
         self.pos_embed = kind(position_table(d, d.width, class_token))
-        self.blocks = transformer.blocks(
-            d.width, d.heads, d.depth, attention=attention, dtype=dtype, rngs=rngs
-        )
+        self.blocks = transformer.blocks(d.width, d.heads, d.depth, dtype=dtype, rngs=rngs)
         norm = LayerNorm(d.width, dtype=dtype, rngs=rngs) if final_norm else None
         self.norm = nnx.data(norm)
 
@@ -102,8 +104,11 @@ class Encoder(nnx.Module):
 
         Returns:
           (B, [1 +] K, D): the class token first where there is one, then the patches.
+
+        Raises:
+          ValueError: images of another shape than the model's.
         """
-        patches_BKP = patches.patchify(images, self.patch_size)
+        patches_BKP = self._cut(images)
         if keep_BK is not None:
             # Pixels are chosen before the projection: no work, and no gradient, for the rest.
             patches_BKP = patches.take(patches_BKP, keep_BK)
@@ -116,7 +121,6 @@ class Encoder(nnx.Module):
         keep_BK: jax.Array | None = None,
         mask_BN: jax.Array | None = None,
         scales: jax.Array | None = None,
-        shards: int | None = None,
     ) -> jax.Array:
         """What a call gives, from patches that are cut and chosen already.
 
@@ -125,14 +129,11 @@ class Encoder(nnx.Module):
           keep_BK: which these are; all in raster order by default.
           mask_BN: as in a call.
           scales: as in a call.
-          shards: parts that the batch is spread over devices in, if that is known. Samples of a
-            part may share rows of tokens then, where that is faster; the result is the same.
         """
         x_BND = self.embed(patches_BKP, keep_BK=keep_BK, mask_BN=mask_BN)
-        samples, shape = 1, x_BND.shape
-        if shards is not None and scales is None and self.blocks[0].attn.is_grouped(shape[-1]):
-            samples = grouped_heads.samples_in_a_row(shape[0] // shards, shape[1])
-        x_BND = x_BND.reshape(shape[0] // samples, samples * shape[1], shape[2])
+        shape, attend = x_BND.shape, self.way.attend
+        if scales is None:  # else every sample needs a row of its own, to be scaled by
+            x_BND, attend = self.way.arrange(x_BND, self.dimensions.heads)
         for part in (slice(0, self.frozen), slice(self.frozen, None)):
             if not len(self.blocks[part]):
                 continue
@@ -144,7 +145,7 @@ class Encoder(nnx.Module):
                 scan=self.scan,
                 remat=self.remat,
                 scales=None if scales is None else scales[:, part],
-                samples=samples,
+                attend=attend,
             )
         if self.norm is not None:
             x_BND = self.norm(x_BND)
@@ -155,12 +156,19 @@ class Encoder(nnx.Module):
 
         Args:
           images: (B, *spatial, C) standardised; T is 1 + N with a class token, which comes first.
+
+        Raises:
+          ValueError: images of another shape than the model's.
         """
-        x_BND = self.embed(patches.patchify(images, self.patch_size))
+        x_BND = self.embed(self._cut(images))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
         last = self.blocks[-1]
         return last.attn.weights(last.norm1(x_BND))
+
+    def _cut(self, images):
+        check_images(images, self.dimensions)
+        return patches.patchify(images, self.dimensions.patch_size)
 
     def embed(
         self,

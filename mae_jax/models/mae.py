@@ -11,7 +11,8 @@ from flax.typing import Dtype
 
 from mae_jax.models import masking, patches, sizes, transformer
 from mae_jax.models.encoder import Encoder, FixedTable, position_table
-from mae_jax.models.normalisation import LayerNorm
+from mae_jax.models.fast import ways
+from mae_jax.models.layers import LayerNorm, Linear
 
 
 class Output(NamedTuple):
@@ -42,25 +43,23 @@ class Decoder(nnx.Module):
         mask_token: bool,
         dtype: Dtype,
         scan: bool,
-        attention: str,
+        attention: str | ways.Way,
         remat: bool,
         rngs: nnx.Rngs,
     ):
         width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
         self.tokens, self.dtype = int(class_token), dtype
-        self.scan, self.remat = scan, remat
+        self.scan, self.remat, self.way = scan, remat, ways.named(attention)
         common = dict(dtype=dtype, rngs=rngs)
-        self.embed = transformer.Linear(d.width, width, **common)
+        self.embed = Linear(d.width, width, **common)
         token = nnx.initializers.normal(0.02)
         self.mask_token = nnx.data(
             nnx.Param(token(rngs.params(), (1, 1, width))) if mask_token else None
         )
         self.pos_embed = FixedTable(position_table(d, width, class_token))
-        self.blocks = transformer.blocks(
-            width, d.decoder_heads, d.decoder_depth, attention=attention, **common
-        )
+        self.blocks = transformer.blocks(width, d.decoder_heads, d.decoder_depth, **common)
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.pred = transformer.Linear(width, values, **common)
+        self.pred = Linear(width, values, **common)
 
     def __call__(self, latent: jax.Array, masks: masking.Masking, *, hidden: bool) -> jax.Array:
         """Encoder output (B, [1 +] K, D) to float32 predictions.
@@ -88,6 +87,7 @@ class Decoder(nnx.Module):
             jnp.concatenate([hidden_BMD, x_BND], axis=1),
             scan=self.scan,
             remat=self.remat,
+            attend=self.way.attend,
             queries=count if hidden else None,
         )
         if not hidden:
@@ -98,6 +98,8 @@ class Decoder(nnx.Module):
 
 class MaskedAutoencoder(nnx.Module):
     """Asymmetric encoder and decoder; the encoder sees only the visible patches.
+
+    Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`.
 
     Args:
       size: tiny, small, base, large or huge; any dimension given by hand takes precedence.
@@ -112,7 +114,8 @@ class MaskedAutoencoder(nnx.Module):
         (paper, table 1c) instead of being left out.
       dtype: of the computation; parameters are float32.
       scan: run the blocks as one scanned block, which compiles faster.
-      attention: how heads are multiplied, see `transformer.Attention`.
+      attention: how it is computed, the same numbers to rounding: one of `fast.ways` or its name,
+        "plain", "grouped" (for TPUs) or "packed" (for a single CPU).
       remat: compute blocks again for the gradient instead of storing what is inside.
 
     Raises:
@@ -139,7 +142,7 @@ class MaskedAutoencoder(nnx.Module):
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        attention: str = "plain",
+        attention: str | ways.Way = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -209,7 +212,6 @@ class MaskedAutoencoder(nnx.Module):
         *,
         noise: jax.Array,
         standardise: Callable[[jax.Array], jax.Array] = lambda patches: patches,
-        shards: int | None = None,
     ) -> jax.Array:
         """The loss of a call, scalar float32, from predictions of the hidden patches alone.
 
@@ -218,7 +220,6 @@ class MaskedAutoencoder(nnx.Module):
           noise: (B, N), as of a call.
           standardise: makes of patches, (B, any, P), what a call would have. Images of bytes are
             cut into patches, and those chosen, in a quarter of the memory.
-          shards: as of `Encoder.encode`.
         """
         masks = self.draw_masks(images, mask_ratio=self.mask_ratio, noise=noise)
         patches_BNP = patches.patchify(images, self.dimensions.patch_size)
@@ -226,7 +227,7 @@ class MaskedAutoencoder(nnx.Module):
             seen, where = patches_BNP, dict(mask_BN=masks.mask_BN)
         else:
             seen, where = patches.take(patches_BNP, masks.keep_BK), dict(keep_BK=masks.keep_BK)
-        latent = self.encoder.encode(standardise(seen), shards=shards, **where)
+        latent = self.encoder.encode(standardise(seen), **where)
         pred_BMP = self.decoder(latent, masks, hidden=True)
         hidden = standardise(patches.take(patches_BNP, masks.hide_BM)).astype(jnp.float32)
         return jnp.square(pred_BMP - self._target(hidden)).mean()
@@ -241,11 +242,7 @@ class MaskedAutoencoder(nnx.Module):
     ) -> masking.Masking:
         """One mask per image, from a key or from given noise (B, N)."""
         d = self.dimensions
-        if images.shape[1:] != (*d.image_size, d.channels):
-            raise ValueError(
-                f"images of shape {images.shape[1:]} do not fit the model; "
-                f"it takes {(*d.image_size, d.channels)}"
-            )
+        sizes.check_images(images, d)
         if (key is None) == (noise is None):
             raise ValueError("masks need either a key or noise, and not both")
         if noise is None:
@@ -266,6 +263,7 @@ class MaskedAutoencoder(nnx.Module):
 
     def patch_errors(self, images: jax.Array, pred: jax.Array) -> jax.Array:
         """Mean squared error of each patch, (B, N) float32, against the target."""
+        sizes.check_images(images, self.dimensions)
         target = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
         return jnp.square(pred - self._target(target)).mean(-1)
 
@@ -282,6 +280,7 @@ class MaskedAutoencoder(nnx.Module):
         of the true patch are used, for pictures only (paper, figure 2 shows raw-pixel models).
         """
         d = self.dimensions
+        sizes.check_images(images, d)
         truth = patches.patchify(images.astype(jnp.float32), d.patch_size)
         pred = output.pred
         if self.norm_pix:

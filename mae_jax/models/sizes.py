@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax
+
 from mae_jax.models import masking, patches
 
 # width, depth, heads, patch side, and the same for the decoder. base, large and huge: paper,
@@ -140,6 +142,16 @@ def _check(d: Dimensions) -> None:
                 f"positions of {len(d.image_size)} axes need; "
                 f"the nearest that is: {max(1, round(width / waves)) * waves}"
             )
+
+
+def check_images(images: jax.Array, d: Dimensions) -> None:
+    """Raises ValueError unless images are (B, *spatial, C) of a model's size and channels."""
+    wanted = (*d.image_size, d.channels)
+    if images.ndim != len(wanted) + 1 or images.shape[1:] != wanted:
+        raise ValueError(
+            f"images of shape {images.shape} do not fit the model; "
+            f"it takes (B, {', '.join(map(str, wanted))})"
+        )
 
 
 def check_mask_ratio(mask_ratio: float, patch_count: int) -> None:

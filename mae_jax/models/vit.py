@@ -9,7 +9,8 @@ from flax.typing import Dtype
 
 from mae_jax.models import sizes
 from mae_jax.models.encoder import Encoder
-from mae_jax.models.normalisation import LayerNorm
+from mae_jax.models.fast import ways
+from mae_jax.models.layers import LayerNorm
 
 
 class VisionTransformer(nnx.Module):
@@ -49,7 +50,7 @@ class VisionTransformer(nnx.Module):
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
         scan: bool = False,
-        attention: str = "plain",
+        attention: str | ways.Way = "plain",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -105,6 +106,9 @@ class VisionTransformer(nnx.Module):
 
         Args:
           scales: of the blocks' branches, (B, depth, 2); see `transformer.drop_path_scales`.
+
+        Raises:
+          ValueError: images of another shape than the model's.
         """
         x_BND = self.encoder(images, scales=scales)
         if self.pool == "token":

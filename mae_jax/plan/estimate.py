@@ -207,6 +207,4 @@ def _for_tpu(config):
     config = copy.deepcopy(config)
     if config.model.dtype == "auto":
         config.model.dtype = "bfloat16"
-    if config.model.attention == "auto":
-        config.model.attention = "grouped"
     return config

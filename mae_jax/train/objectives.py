@@ -16,6 +16,7 @@ from flax import nnx
 
 from mae_jax.config.architecture import dimension_arguments
 from mae_jax.models import masking, sizes, transformer
+from mae_jax.models.fast import ways
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
 from mae_jax.pixels import Pixels
@@ -32,12 +33,6 @@ def compute_dtype(name: str) -> jnp.dtype:
     return jnp.dtype(name)
 
 
-def _best_attention() -> str:
-    if jax.default_backend() == "cpu" and jax.device_count() == 1:
-        return "packed"  # on several it would mix what tensor parallelism splits
-    return "grouped" if jax.default_backend() == "tpu" else "plain"
-
-
 def _model_arguments(config) -> dict[str, Any]:
     model = config.model
     return dimension_arguments(config) | dict(
@@ -46,7 +41,6 @@ def _model_arguments(config) -> dict[str, Any]:
         dtype=compute_dtype(model.dtype),
         scan=model.scan,
         remat=model.remat,
-        attention=_best_attention() if model.attention == "auto" else model.attention,
     )
 
 
@@ -57,10 +51,12 @@ class Objective:
     Attributes:
       arguments: of the model's class, as sorted pairs.
       pixels: what the model is given.
+      attention: the name of a way to compute it, or auto; see `fast.ways.choose`.
     """
 
     arguments: tuple[tuple[str, Any], ...]
     pixels: Pixels
+    attention: str = "auto"
 
     # Last names of parameters of several dimensions that weight decay leaves alone all the same.
     undecayed: ClassVar[tuple[str, ...]] = ()
@@ -71,27 +67,21 @@ class Objective:
         names = inspect.signature(sizes.resolve).parameters
         return sizes.resolve(**{k: v for k, v in self.arguments if k in names})
 
-    def create(self, rngs: nnx.Rngs) -> nnx.Module:
-        """A model with fresh parameters."""
+    def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> nnx.Module:
+        """A model with fresh parameters, which are the same for every way to compute attention."""
         raise NotImplementedError
 
-    def abstract(self) -> nnx.Module:
+    def abstract(self, attention: ways.Way = ways.PLAIN) -> nnx.Module:
         """The model with shapes in the place of its arrays."""
-        return nnx.eval_shape(lambda: self.create(nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: self.create(nnx.Rngs(0), attention))
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with the random numbers that its samples need, drawn at its full shape."""
         del key
         return batch
 
-    def loss(self, model: nnx.Module, batch: Batch, shards: int = 1) -> jax.Array:
-        """Scalar float32 loss of a batch that `draw` has been through.
-
-        Args:
-          model: as `create` makes it.
-          batch: drawn.
-          shards: equal parts that lie on different devices.
-        """
+    def loss(self, model: nnx.Module, batch: Batch) -> jax.Array:
+        """Scalar float32 loss, by a model as `create` makes it, of a drawn batch."""
         raise NotImplementedError
 
     def measure(self, model: nnx.Module, batch: Batch) -> Batch:
@@ -112,19 +102,19 @@ class Reconstruct(Objective):
             norm_pix=model.norm_pix,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
-        return cls(tuple(sorted(arguments.items())), Pixels.from_config(config))
+        arguments = tuple(sorted(arguments.items()))
+        return cls(arguments, Pixels.from_config(config), attention=model.attention)
 
-    def create(self, rngs: nnx.Rngs) -> MaskedAutoencoder:
-        return MaskedAutoencoder(**dict(self.arguments), rngs=rngs)
+    def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> MaskedAutoencoder:
+        return MaskedAutoencoder(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
         sample = masking.SAMPLINGS[dict(self.arguments)["sampling"]]
         return batch | {"noise": sample(key, len(batch["image"]), self.dimensions.grid)}
 
-    def loss(self, model: MaskedAutoencoder, batch: Batch, shards: int = 1) -> jax.Array:
-        return model.loss(
-            batch["image"], noise=batch["noise"], standardise=self.pixels.standardise, shards=shards
-        )
+    def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
+        standardise = self.pixels.standardise
+        return model.loss(batch["image"], noise=batch["noise"], standardise=standardise)
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images = self.pixels.standardise(batch["image"])
@@ -184,6 +174,7 @@ class Classify(Objective):
         return dataclasses.replace(
             plain,
             arguments=tuple(sorted(arguments.items())),
+            attention=model.attention,
             label_smoothing=train.label_smoothing,
             mixup=train.mixup,
             cutmix=train.cutmix,
@@ -197,8 +188,8 @@ class Classify(Objective):
         """How many."""
         return dict(self.arguments)["classes"]
 
-    def create(self, rngs: nnx.Rngs) -> VisionTransformer:
-        return VisionTransformer(**dict(self.arguments), rngs=rngs)
+    def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> VisionTransformer:
+        return VisionTransformer(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
         size, *spatial, _ = batch["image"].shape
@@ -225,8 +216,7 @@ class Classify(Objective):
             drawn |= {f"partner_{name}": drawn[name][partner] for name in names} | mixed
         return drawn
 
-    def loss(self, model: VisionTransformer, batch: Batch, shards: int = 1) -> jax.Array:
-        del shards  # whole images fill rows of tokens by themselves
+    def loss(self, model: VisionTransformer, batch: Batch) -> jax.Array:
         images, targets = self._view(batch, ""), self._targets(batch["label"])
         if self.mixup or self.cutmix:
             share = batch["share"]

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from mae_jax.models.fast import ways
 from mae_jax.parallel import Layout
 from mae_jax.train import compilation, working
 from mae_jax.train.objectives import Batch, Objective
@@ -82,8 +83,14 @@ def _compiled_for(platform, width):
     )
 
 
+def _model(objective, layout):
+    """The objective's, with shapes in the place of arrays, as these devices compute it best."""
+    devices, shards = layout.mesh.size, layout.batch_shards
+    return objective.abstract(ways.choose(objective.attention, layout.platform, devices, shards))
+
+
 def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
-    model = objective.abstract()
+    model = _model(objective, layout)
     graphdef, dtypes = nnx.graphdef(model), working.kernel_dtypes(model)
     # Drawn at the global batch shape, before anything is split: the same on any mesh.
     key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -95,7 +102,7 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     def loss_and_gradient(part, tables):
         def loss(used):
             model = nnx.merge(graphdef, joined(used, fixed), tables)
-            value = objective.loss(model, part, layout.batch_shards)
+            value = objective.loss(model, part)
             # As the model leaves them: a BatchNorm's statistics move on.
             return value, nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.Param)))
 
@@ -143,7 +150,9 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     }
     params = joined(trained, frozen)
     state = TrainState(state.step + 1, params, tables, opt_state, ema)
-    # As the state came in: so it can be given up for it, and no compiler's choice builds up.
+    # The new state is sharded exactly as the old one. Then it can be written into the old one's
+    # memory (`donate_argnames`), and the next step finds the arrays that it was compiled for.
+    # Without this, XLA chooses the shardings of what a program returns, step after step.
     return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
 
 
@@ -161,7 +170,7 @@ def apply(
 
     Every device, and so every process, gets all of it.
     """
-    model = objective.abstract()
+    model = _model(objective, layout)
     params = working.gathered(state.params, working.kernel_dtypes(model), layout)
     model = nnx.merge(nnx.graphdef(model), params, state.tables)
     batch = objective.draw(_as_images(batch, objective), key)

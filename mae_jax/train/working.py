@@ -44,7 +44,10 @@ def gathered(params: Any, dtypes: dict[Path, jnp.dtype], layout: Layout) -> Any:
         x = x.astype(dtypes.get(names, x.dtype))
         if x.ndim > 3:
             x, part = x.reshape(-1, x.shape[-1]), _of_matrix(part, x.ndim)
-        # Said twice where it lies: or the compiler gathers first and does the rest afterwards.
+        # Each device shall convert and reshape its own part, and the result shall travel. The
+        # arrays came in these parts already, but XLA is free to gather them first and to convert
+        # afterwards, the whole of them on every device. Naming the parts again here, after the
+        # conversion, leaves only what follows to the gather.
         x = move(x, part)
         # Queries, keys and values each by themselves, so that nothing has to cut them apart.
         kinds = jax.lax.split(x, (1,) * len(x)) if names[-2:] == ("qkv", "kernel") else [x]
@@ -60,7 +63,8 @@ def scattered(gradient: Any, params: Any, layout: Layout) -> Any:
     """The gradient of `gathered`, as the parameters are; a device holds what it updates."""
 
     def scatter(x, like, part):
-        # A matrix while it is summed: only then are its parts few enough to be turned cheaply.
+        # A patch embedding's gradient is summed over devices as the matrix (P, D), which is split
+        # along D only; of the four-dimensional kernel, parts would be small and many to transpose.
         matrix = part if x.ndim == like.ndim else _of_matrix(part, like.ndim)
         x = jax.lax.with_sharding_constraint(x, matrix).astype(like.dtype)
         return jax.lax.with_sharding_constraint(x.reshape(like.shape), part)

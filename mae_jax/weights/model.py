@@ -10,8 +10,8 @@ from flax import nnx
 
 from mae_jax.errors import UsageError
 from mae_jax.models import encoder as encoder_lib
+from mae_jax.models.layers import LayerNorm
 from mae_jax.models.mae import MaskedAutoencoder
-from mae_jax.models.normalisation import LayerNorm
 from mae_jax.models.vit import VisionTransformer
 from mae_jax.weights import keymap
 from mae_jax.weights.described import Weights

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mae_jax import MaskedAutoencoder
+from mae_jax import MaskedAutoencoder, VisionTransformer
 from mae_jax.models import patches
 
 ODD = dict(
@@ -154,7 +154,31 @@ def test_calls_that_do_not_fit():
         model(images(), key=key, noise=jnp.zeros((2, 48)))
     with pytest.raises(ValueError, match=r"noise of shape \(2, 47\)"):
         model(images(), noise=jnp.zeros((2, 47)))
-    with pytest.raises(ValueError, match=r"images of shape \(64, 48, 5\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"images of shape \(2, 64, 48, 5\)",
+    ):
         model(jnp.zeros((2, 64, 48, 5)), key=key)
     with pytest.raises(ValueError, match="mask_ratio 1.0"):
         model(images(), mask_ratio=1.0, key=key)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 48, 5), (2, 48, 64, 3), (48, 64, 5)])
+def test_pictures_that_do_not_fit_are_refused_wherever_they_enter(shape):
+    model, pictures = build(), jnp.zeros(shape)
+    output = model(images(), key=jax.random.key(0))
+    classifier = VisionTransformer(
+        classes=2, **{k: v for k, v in ODD.items() if "decoder" not in k}, rngs=nnx.Rngs(0)
+    )
+    for enter in (
+        model.encoder,
+        model.encoder.attention,
+        lambda x: model(x, key=jax.random.key(0)),
+        lambda x: model.loss(x, noise=jnp.zeros((len(x), 48))),
+        lambda x: model.patch_errors(x, output.pred),
+        lambda x: model.predicted_images(x, output),
+        classifier,
+        classifier.features,
+    ):
+        with pytest.raises(ValueError, match=r"do not fit the model; it takes \(B, 48, 64, 5\)"):
+            enter(pictures)

@@ -74,3 +74,18 @@ def test_blocks_are_larger_than_random_holes():
     block = same_as_right_neighbour(masking.block_noise(key, 32, (14, 14)))
     random = same_as_right_neighbour(masking.random_noise(key, 32, (14, 14)))
     assert block > 0.75 > random
+
+
+def test_a_block_covers_5_to_30_percent_and_is_at_most_ten_thirds_as_long():
+    noise = np.asarray(masking.block_noise(jax.random.key(0), 256, (60, 60))).reshape(-1, 60, 60)
+    first = np.floor(-noise) == 0  # what the first box covers
+    rows, columns = first.any(2).sum(1), first.any(1).sum(1)
+    share = first.sum((1, 2)) / 3600
+    np.testing.assert_array_equal(first.sum((1, 2)), rows * columns)
+    # Sides are rounded to whole patches, and the longest cut off at the picture's.
+    assert 0.045 < share.min() < 0.07 and 0.28 < share.max() < 0.315
+    assert share.mean() == pytest.approx(0.175, abs=0.015)
+    ratio = np.maximum(rows / columns, columns / rows)
+    assert 2.5 < ratio.max() < 10 / 3 + 0.3
+    places = first.argmax(2).max(1), first.argmax(1).max(1)
+    assert all(len(np.unique(place)) > 20 for place in places)

@@ -81,7 +81,7 @@ def test_a_dropped_sample_leaves_the_others_alone(scan):
     np.testing.assert_allclose(dropped[0], model(images)[0], atol=1e-6)
     assert not np.allclose(dropped[1], model(images)[1], atol=1e-3)
     # With every branch dropped only what was embedded is left.
-    cut = patches.patchify(images, model.encoder.patch_size)
+    cut = patches.patchify(images, model.dimensions.patch_size)
     embedded = model.encoder.embed(cut)[:, 1:].mean(1)
     np.testing.assert_allclose(dropped[1], model.head(model.fc_norm(embedded))[1], atol=1e-5)
 

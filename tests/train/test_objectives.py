@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mae_jax.config import default_config
 from mae_jax.train import mixing
-from mae_jax.train.objectives import Classify
+from mae_jax.train.objectives import Classify, Reconstruct
 
 CLASSES = 4
 
@@ -102,3 +103,27 @@ def test_a_probe_freezes_the_encoder_and_normalises_its_token():
     config.train.objective, config.train.trained_blocks = "classify", 0.5
     half = dict(Classify.from_config(config, CLASSES).arguments)
     assert not half["normalise_head"] and half["frozen"] == 11
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_features_average_patch_tokens_only(batch, class_token):
+    config = default_config()
+    config.model.update(
+        dict(image_size=(4,), patch_size=(2,), channels=1, width=16, depth=1, heads=2,
+             decoder_width=8, decoder_depth=1, decoder_heads=2, class_token=class_token)
+    )  # fmt: skip
+    objective = Reconstruct.from_config(config)
+    model = objective.create(nnx.Rngs(0))
+    tokens = model.encoder(objective.standardise(batch["image"]))
+    assert tokens.shape == (16, 4 + class_token, 16)
+    np.testing.assert_allclose(
+        objective.features(model, batch), np.asarray(tokens)[:, -4:].mean(1), atol=1e-6
+    )
+
+
+def test_equal_objectives_share_their_programs():
+    config = default_config()
+    one, other = Reconstruct.from_config(config), Reconstruct.from_config(config)
+    assert one == other and hash(one) == hash(other) and one is not other
+    config.model.attention = "plain"
+    assert Reconstruct.from_config(config) != one

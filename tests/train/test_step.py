@@ -1,4 +1,7 @@
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -6,6 +9,7 @@ import pytest
 from mae_jax.data import loader
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import state, step
+from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.task import prepare
 
 ONE = Layout.of(Split(), jax.devices()[:1])
@@ -51,6 +55,41 @@ def test_samples_and_steps_get_masks_of_their_own(digits_config):
     # Of 48 draws among 1820 possible masks a few may meet by chance.
     assert len(np.unique(masks, axis=0)) > 40
     assert len(np.unique(masks[:16], axis=0)) > 12
+
+
+@dataclasses.dataclass(frozen=True)
+class _TellsItsNoise(Reconstruct):
+    """Its loss is a number that every number drawn has a part in."""
+
+    def loss(self, model, batch):
+        del model
+        return self.told(batch["noise"])
+
+    @staticmethod
+    def told(noise):
+        return (noise * jnp.cos(jnp.arange(noise.size)).reshape(noise.shape)).sum()
+
+
+def test_what_a_step_draws_follows_from_seed_and_step(digits_config):
+    task = prepare(digits_config, 1)
+    plain = {f.name: getattr(task.objective, f.name) for f in dataclasses.fields(Reconstruct)}
+    objective = _TellsItsNoise(**plain)
+    batch = {
+        "image": jnp.zeros((8, 8, 8, 1), jnp.uint8),
+        "label": jnp.zeros(8, jnp.int32),
+    }
+    told, expected = [], []
+    for seed in (0, 3):
+        current = state.create(objective, task.recipe, 0, ONE)
+        for index in range(3):
+            current, numbers = step.train_step(
+                current, batch, np.uint32(seed), objective=objective, recipe=task.recipe, layout=ONE
+            )
+            key = jax.random.fold_in(jax.random.key(seed), index)
+            told.append(float(numbers["loss"]))
+            expected.append(float(objective.told(objective.draw(batch, key)["noise"])))
+    np.testing.assert_allclose(told, expected, atol=1e-4)
+    assert len(np.unique(np.round(told, 2))) == 6
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(digits_config):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mae_jax.models import products
+from mae_jax.models.fast import products
 
 CASES = {
     "project": (products.project, lambda x, w: jnp.einsum("bnd,df->bnf", x, w), (2, 5, 6), (6, 7)),

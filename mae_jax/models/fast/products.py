@@ -9,15 +9,17 @@ layouts themselves are free to. Results have the arguments' type.
 import jax
 import jax.numpy as jnp
 
+from mae_jax.models.fast.gradients import by_hand
 
-@jax.custom_vjp
+
+@by_hand
 def project(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
     """(…, D) times (D, F)."""
     return x @ kernel_DF
 
 
 def _project_forward(x, kernel_DF):
-    return x @ kernel_DF, (x, kernel_DF)
+    return project.formula(x, kernel_DF), (x, kernel_DF)
 
 
 def _project_backward(saved, ct):
@@ -29,14 +31,14 @@ def _project_backward(saved, ct):
 project.defvjp(_project_forward, _project_backward)
 
 
-@jax.custom_vjp
+@by_hand
 def scores(q_BHQd: jax.Array, k_BHKd: jax.Array) -> jax.Array:
     """Every query times every key, (B, H, Q, K)."""
     return jnp.einsum("bhqd,bhkd->bhqk", q_BHQd, k_BHKd)
 
 
 def _scores_forward(q_BHQd, k_BHKd):
-    return scores(q_BHQd, k_BHKd), (q_BHQd, k_BHKd)
+    return scores.formula(q_BHQd, k_BHKd), (q_BHQd, k_BHKd)
 
 
 def _scores_backward(saved, ct_BHQK):
@@ -47,14 +49,14 @@ def _scores_backward(saved, ct_BHQK):
 scores.defvjp(_scores_forward, _scores_backward)
 
 
-@jax.custom_vjp
+@by_hand
 def mix(weights_BHQK: jax.Array, v_BHKd: jax.Array) -> jax.Array:
     """Values weighted for every query, (B, H, Q, d)."""
     return weights_BHQK @ v_BHKd
 
 
 def _mix_forward(weights_BHQK, v_BHKd):
-    return weights_BHQK @ v_BHKd, (weights_BHQK, v_BHKd)
+    return mix.formula(weights_BHQK, v_BHKd), (weights_BHQK, v_BHKd)
 
 
 def _mix_backward(saved, ct_BHQd):

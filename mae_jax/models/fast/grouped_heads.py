@@ -21,6 +21,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from mae_jax.models.fast.gradients import by_hand
+
 _LANES = 128
 
 
@@ -29,14 +31,16 @@ def fits(width: int, heads: int) -> bool:
     return width % _LANES == 0 and _LANES % (width // heads) == 0
 
 
-def split(x_BND: jax.Array, kernel_DD: jax.Array) -> jax.Array:
-    """(B, N, G, L): tokens times a kernel, in groups."""
-    return jnp.einsum("bnd,dgl->bngl", x_BND, kernel_DD.reshape(len(kernel_DD), -1, _LANES))
+def split(x_BND: jax.Array, kernel_DD: jax.Array, bias_D: jax.Array) -> jax.Array:
+    """(B, N, G, L): a linear map of tokens, in groups."""
+    kernel_DGL = kernel_DD.reshape(len(kernel_DD), -1, _LANES)
+    return jnp.einsum("bnd,dgl->bngl", x_BND, kernel_DGL) + bias_D.reshape(1, 1, -1, _LANES)
 
 
-def join(x_BNGL: jax.Array, kernel_DD: jax.Array) -> jax.Array:
-    """(B, N, D): tokens in groups times a kernel."""
-    return jnp.einsum("bngl,gld->bnd", x_BNGL, kernel_DD.reshape(-1, _LANES, kernel_DD.shape[-1]))
+def join(x_BNGL: jax.Array, kernel_DD: jax.Array, bias_D: jax.Array) -> jax.Array:
+    """(B, N, D): a linear map of tokens in groups."""
+    kernel_GLD = kernel_DD.reshape(-1, _LANES, kernel_DD.shape[-1])
+    return jnp.einsum("bngl,gld->bnd", x_BNGL, kernel_GLD) + bias_D.reshape(1, 1, -1)
 
 
 def samples_in_a_row(samples: int, tokens: int) -> int:
@@ -45,7 +49,7 @@ def samples_in_a_row(samples: int, tokens: int) -> int:
     return max((n for n in fitting if samples % n == 0), default=1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(by_hand, static=(3, 4))
 def attend(
     q_BQGL: jax.Array, k_BKGL: jax.Array, v_BKGL: jax.Array, size: int, samples: int = 1
 ) -> jax.Array:

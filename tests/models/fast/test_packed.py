@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mae_jax.models import packed, products, transformer
+from mae_jax.models import transformer
+from mae_jax.models.fast import packed, products, ways
 
 
 def plain(q, k, v):
@@ -31,12 +32,12 @@ def test_values_and_gradients(scale):
 def test_a_block_is_the_plain_one(dtype, queries):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 32)), dtype)
     outputs, products_made = [], []
-    for attention in ("plain", "packed"):
-        block = transformer.Block(32, 4, attention=attention, dtype=dtype, rngs=nnx.Rngs(0))
+    for way in (ways.PLAIN, ways.Packed()):
+        block = transformer.Block(32, 4, dtype=dtype, rngs=nnx.Rngs(0))
         graphdef, state = nnx.split(block)
 
-        def loss(state, x, graphdef=graphdef):
-            made = nnx.merge(graphdef, state)(x, queries=queries)
+        def loss(state, x, graphdef=graphdef, attend=way.attend):
+            made = nnx.merge(graphdef, state)(x, attend=attend, queries=queries)
             return (made.astype(jnp.float32) ** 2).mean()
 
         products_made.append(str(jax.make_jaxpr(loss)(state, x)).count("dot_general"))

@@ -11,11 +11,24 @@ Suffixes: B samples, H heads, Q and K tokens, d numbers of a head; P kinds out o
 import jax
 import jax.numpy as jnp
 
-from mae_jax.models import products
+from mae_jax.models.fast import products
+from mae_jax.models.fast.gradients import by_hand
 
 
-def project(x_BND: jax.Array, kernel_PDD: jax.Array, bias_PD: jax.Array) -> list[jax.Array]:
-    """Tokens times every kind's kernel plus its biases, from one product: P times (B, N, D)."""
+def project(
+    x_BND: jax.Array, kernel_3DD: jax.Array, bias_3D: jax.Array, queries: int | None = None
+) -> list[jax.Array]:
+    """Queries, keys and values of tokens, (B, N, D) each, from one product.
+
+    From two, if only the first so many tokens have queries: (B, queries, D).
+    """
+    if queries is None:
+        return _kinds(x_BND, kernel_3DD, bias_3D)
+    (q_1DD, kv_2DD), (q_1D, kv_2D) = (jax.lax.split(p, (1, 2)) for p in (kernel_3DD, bias_3D))
+    return [*_kinds(x_BND[:, :queries], q_1DD, q_1D), *_kinds(x_BND, kv_2DD, kv_2D)]
+
+
+def _kinds(x_BND, kernel_PDD, bias_PD):
     kinds, inputs, _ = kernel_PDD.shape
     # In memory, so that XLA cannot fold it into products, which are slow on such strides.
     kernel = jax.lax.optimization_barrier(kernel_PDD.swapaxes(0, 1).reshape(inputs, -1))
@@ -23,7 +36,7 @@ def project(x_BND: jax.Array, kernel_PDD: jax.Array, bias_PD: jax.Array) -> list
     return jnp.split(projected, kinds, axis=-1)
 
 
-@jax.custom_vjp
+@by_hand
 def attend(q_BHQd: jax.Array, k_BHKd: jax.Array, v_BHKd: jax.Array) -> jax.Array:
     """Values mixed for every query, (B, H, Q, d), in the arguments' type; softmax in float32."""
     return _forward(q_BHQd, k_BHKd, v_BHKd)[0]

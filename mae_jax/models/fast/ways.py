@@ -1,0 +1,128 @@
+"""The ways to compute attention: the same numbers to rounding, each at its best on some hardware.
+
+A way is a frozen object without arrays. Whoever knows the devices chooses one; a model takes it as
+`attention=` and asks two things of it: how to arrange tokens (`arrange`), and attention (`attend`).
+"""
+
+import dataclasses
+import functools
+
+import jax
+
+from mae_jax.models import attention
+from mae_jax.models.fast import grouped_heads, packed
+from mae_jax.models.layers import Affine
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """By the formula, for any device. The others inherit where they have nothing better."""
+
+    def arrange(self, x_BND: jax.Array, heads: int) -> tuple[jax.Array, attention.Attend]:
+        """Tokens as blocks compute on them fastest, and the attention that fits.
+
+        Returns:
+          (B / S, S * N, D), S samples one after the other in a row, which `reshape` undoes; and
+          attention that keeps samples of a row apart. It takes no `queries` where S is not 1.
+        """
+        del heads
+        return x_BND, self.attend
+
+    def attend(
+        self,
+        x_BND: jax.Array,
+        qkv: Affine,
+        out: Affine,
+        heads: int,
+        queries: int | None = None,
+    ) -> jax.Array:
+        """Attention within every row, as `attention.attend`."""
+        return attention.attend(x_BND, qkv, out, heads, queries)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grouped(Way):
+    """Heads in groups as wide as a TPU's registers; plain where the width has no such groups.
+
+    Attributes:
+      shards: equal parts that a batch is spread over devices in. Samples of a part share rows of
+        tokens where these are short. None: unknown, and none share.
+    """
+
+    shards: int | None = None
+
+    def arrange(self, x_BND: jax.Array, heads: int) -> tuple[jax.Array, attention.Attend]:
+        batch, tokens, width = x_BND.shape
+        if self.shards is None or batch % self.shards or not grouped_heads.fits(width, heads):
+            return x_BND, self.attend
+        samples = grouped_heads.samples_in_a_row(batch // self.shards, tokens)
+        rows = x_BND.reshape(batch // samples, samples * tokens, width)
+        return rows, functools.partial(self.attend, samples=samples)
+
+    def attend(
+        self,
+        x_BND: jax.Array,
+        qkv: Affine,
+        out: Affine,
+        heads: int,
+        queries: int | None = None,
+        samples: int = 1,
+    ) -> jax.Array:
+        width = x_BND.shape[-1]
+        if not grouped_heads.fits(width, heads):
+            return super().attend(x_BND, qkv, out, heads, queries)
+        to_q, to_k, to_v = attention.kinds(qkv)
+        q = grouped_heads.split(x_BND[:, :queries], *to_q) * attention.scale(x_BND, heads)
+        k, v = (grouped_heads.split(x_BND, *to) for to in (to_k, to_v))
+        return grouped_heads.join(grouped_heads.attend(q, k, v, width // heads, samples), *out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed(Way):
+    """In few products and few passes over memory, for a single CPU."""
+
+    def attend(
+        self,
+        x_BND: jax.Array,
+        qkv: Affine,
+        out: Affine,
+        heads: int,
+        queries: int | None = None,
+    ) -> jax.Array:
+        q, k, v = packed.project(x_BND, *qkv, queries)
+        q *= attention.scale(x_BND, heads)
+        q, k, v = (attention.split_heads(x, heads) for x in (q, k, v))
+        return out(attention.join_heads(packed.attend(q, k, v)))
+
+
+PLAIN = Way()
+WAYS = {"plain": PLAIN, "grouped": Grouped(), "packed": Packed()}
+
+
+def named(way: str | Way) -> Way:
+    """A way by its name, or itself.
+
+    Raises:
+      ValueError: no way has that name.
+    """
+    if isinstance(way, Way):
+        return way
+    if way not in WAYS:
+        raise ValueError(f"attention {way!r} is unknown; known are {', '.join(WAYS)}")
+    return WAYS[way]
+
+
+def choose(name: str, platform: str, devices: int, shards: int) -> Way:
+    """The way for some devices.
+
+    Args:
+      name: of a way, or auto: what suits the devices.
+      platform: of the devices: cpu, gpu or tpu.
+      devices: how many.
+      shards: equal parts that a batch is spread over them in.
+    """
+    if name == "auto":
+        # Packing would mix what tensor parallelism splits over several.
+        on_cpu = "packed" if devices == 1 else "plain"
+        name = {"cpu": on_cpu, "tpu": "grouped"}.get(platform, "plain")
+    return Grouped(shards) if name == "grouped" else named(name)
