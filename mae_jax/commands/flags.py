@@ -75,7 +75,9 @@ def _read(verb, argv):
     from ml_collections import config_flags
 
     argv, unset = _without_unset(argv)
-    names = {argument.lstrip("-").partition("=")[0] for argument in argv if argument[0] == "-"}
+    names = {
+        argument.lstrip("-").partition("=")[0] for argument in argv if argument.startswith("-")
+    }
     keys = unset or any(name.startswith("config.") for name in names)
     if verb.config == "optional" and keys and "config" not in names:
         argv = [argv[0], f"--config={_DEFAULTS}", *argv[1:]]
