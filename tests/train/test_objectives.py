@@ -7,6 +7,9 @@ import pytest
 from flax import nnx
 
 from mae_jax.config import default_config
+from mae_jax.config.schema import SCHEMA
+from mae_jax.models import masking
+from mae_jax.models.fast import ways
 from mae_jax.train import mixing
 from mae_jax.train.objectives import Classify, Reconstruct
 
@@ -114,7 +117,7 @@ def test_features_average_patch_tokens_only(batch, class_token):
     )  # fmt: skip
     objective = Reconstruct.from_config(config)
     model = objective.create(nnx.Rngs(0))
-    tokens = model.encoder(objective.standardise(batch["image"]))
+    tokens = model.encoder(objective.pixels.standardise(batch["image"]))
     assert tokens.shape == (16, 4 + class_token, 16)
     np.testing.assert_allclose(
         objective.features(model, batch), np.asarray(tokens)[:, -4:].mean(1), atol=1e-6
@@ -127,3 +130,11 @@ def test_equal_objectives_share_their_programs():
     assert one == other and hash(one) == hash(other) and one is not other
     config.model.attention = "plain"
     assert Reconstruct.from_config(config) != one
+
+
+def test_models_know_what_configs_may_name():
+    model = SCHEMA["model"]
+    assert all(model["sampling"].allowed(name) for name in masking.SAMPLINGS)
+    assert all(model["attention"].allowed(name) for name in ["auto", *ways.WAYS])
+    assert model["sampling"].range == f"one of {', '.join(masking.SAMPLINGS)}"
+    assert model["attention"].range == f"one of auto, {', '.join(ways.WAYS)}"
