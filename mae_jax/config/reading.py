@@ -1,4 +1,4 @@
-"""Configurations: their defaults, whether they are right, how two differ, what `--help` says.
+"""Configurations: their defaults, whether they are right, what `--help` says.
 
 A config file is Python: its `get_config()` takes `default_config()`, changes what it wants and
 returns it. Any key can be changed again on the command line: `--config.model.mask_ratio=0.6`.
@@ -6,7 +6,6 @@ The keys themselves are in `schema`.
 """
 
 import difflib
-import json
 import math
 from typing import Any
 
@@ -79,25 +78,9 @@ def validate(config: config_dict.ConfigDict, *, trains: bool = True) -> None:
             isinstance(value, bool) and key.type is not bool
         ):
             raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
-        finite = all(
-            math.isfinite(v)
-            for v in (value if isinstance(value, tuple) else [value])
-            if isinstance(v, int | float)
-        )
-        if not finite or not key.allowed(value):
+        if not _finite(value) or not _allowed(key, value):
             raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
     check_together(config, trains=trains)
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lines `key: old -> new` for all keys that make two resolved configs different runs."""
-    old, new = flatten(json.loads(json.dumps(old))), flatten(json.loads(json.dumps(new)))
-    free = {name for name, key in all_keys() if not key.part_of_run}
-    return [
-        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in free and old.get(name) != new.get(name)
-    ]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,6 +92,23 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _finite(value) -> bool:
+    """Whether the numbers of a value, those inside of tuples too, are numbers that floats hold."""
+    if isinstance(value, tuple | list):
+        return all(map(_finite, value))
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _allowed(key: Key, value) -> bool:
+    try:
+        return bool(key.allowed(value))
+    except TypeError:  # parts of a tuple that cannot be compared with numbers
+        return False
 
 
 def describe() -> str:
