@@ -5,6 +5,7 @@ from mae_jax.config.reading import (
     describe,
     flatten,
     nearest,
+    take_given_source,
     unknown_key,
     validate,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "differences",
     "flatten",
     "nearest",
+    "take_given_source",
     "unknown_key",
     "validate",
 ]

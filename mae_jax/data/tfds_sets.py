@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data import splits
+from mae_jax.data.quiet import quiet_tensorflow
 from mae_jax.data.records import NO_LABEL, Record
 from mae_jax.errors import BrokenRecord, UsageError
 
@@ -24,6 +25,7 @@ class TfdsSource:
     """
 
     def __init__(self, name: str, split: str, data_dir: str | None = None):
+        quiet_tensorflow()
         import tensorflow_datasets as tfds
 
         from mae_jax.data import digits  # noqa: F401  registers the embedded data set

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data.progress import say
+from mae_jax.data.quiet import quiet_tensorflow
 
 
 class Metrics:
@@ -67,7 +68,7 @@ def _drop_after(path, step):
 
 
 def _summary_writer(folder):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
     try:
         from clu import metric_writers
     except ImportError:
