@@ -56,7 +56,7 @@ def _far(task, layout, step) -> str | None:
         images = batches[step - 1]["image"]
     except BrokenRecord:
         return None
-    values = np.asarray(task.objective.standardise(images))
+    values = np.asarray(task.objective.pixels.standardise(images))
     furthest = np.abs(values).reshape(len(values), -1).max(1)
     # Not `>`, which is false of what is no number.
     beyond = np.flatnonzero(~(furthest <= _FAR))

@@ -248,8 +248,8 @@ def test_more_steps_say_what_becomes_of_the_schedule(digits_config, tmp_path, ca
 
 def test_the_lock_goes_along_when_the_config_is_written_again(digits_config, tmp_path):
     loop.run(digits_config, tmp_path)
-    digits_config.train.steps = 9
-    resolved = digits_config.to_dict()
+    resolved = workdir.read_config(tmp_path)
+    resolved["train"]["steps"] = 9
     with workdir.claim(tmp_path, resolved) as claimed:
         claimed.record(8)
         with (
