@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # How MPI tells a process how many there are: Open MPI; MPICH, Intel MPI and their kin.
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# Where what JAX keeps of clusters has moved: its own search decides, while it connects.
+_UNKNOWN = "as JAX finds them"
 
 
 def initialise(
@@ -79,6 +81,8 @@ def initialise(
                 cluster_detection_method=method,
             )
         except (ValueError, RuntimeError, KeyError, OSError, ImportError) as error:
+            if name == _UNKNOWN and "coordinator_address" in str(error):
+                return "one process"  # there is nobody else
             reason = " ".join(str(error).split())
             raise UsageError(
                 f"the processes of the run ({name}) could not be connected: {reason}; give "
@@ -122,12 +126,16 @@ def _check(coordinator, processes, process):
 
 
 def _detected() -> str | None:
-    """The kind of cluster that JAX would connect to, or None."""
-    from jax._src.clusters import ClusterEnv  # nothing public tells without connecting
+    """The kind of cluster that there is to connect to, `_UNKNOWN` if JAX does not say, or None."""
+    unknown = None
+    try:
+        from jax._src.clusters import ClusterEnv  # nothing public tells without connecting
 
-    for kind in ClusterEnv._cluster_types:
-        if not kind.opt_in_only_method and kind.is_env_present():
-            return kind.name or kind.__name__
+        for kind in ClusterEnv._cluster_types:
+            if not kind.opt_in_only_method and kind.is_env_present():
+                return kind.name or kind.__name__
+    except (ImportError, AttributeError):
+        unknown = _UNKNOWN
     for name in _MPI_SIZES:
         size = os.environ.get(name, "1")
         if size == "1":
@@ -139,7 +147,7 @@ def _detected() -> str | None:
             "others only through mpi4py; install it, or give --coordinator, --num_processes and "
             "--process_id, or --num_processes=1 to run alone"
         )
-    return None
+    return unknown
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from mae_jax import cli, hosts
@@ -191,6 +192,19 @@ def test_a_cluster_is_found(monkeypatch):
         monkeypatch.setenv(f"SLURM_{name}", "1")
     assert hosts._detected() == "slurm"
     assert hosts.initialise(processes=1) == "one process"
+
+
+def test_where_jax_does_not_say_what_it_finds_its_own_search_decides(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax._src.clusters", None)  # as if it had moved
+    assert hosts._detected() == hosts._UNKNOWN
+    monkeypatch.setattr(hosts, "_keep_stdout", lambda: None)
+
+    def nobody(*_, **options):
+        assert options["cluster_detection_method"] is None
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", nobody)
+    assert hosts.initialise() == "one process"
 
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])

@@ -7,8 +7,9 @@ from typing import Any
 from absl import flags as absl_flags
 
 from mae_jax.commands.verb import Flag, Verb
-from mae_jax.config import unknown_key
+from mae_jax.config import take_given_source, unknown_key
 from mae_jax.config.schema import all_keys
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
 ALWAYS = (
@@ -107,6 +108,11 @@ def _read(verb, argv):
             for part in filter(None, section.split(".")):
                 node = node[part]
             node[last] = None
+        if verb.config and values["config"].value is not None:
+            named = {name.removeprefix("config.") for name in names} - set(unset)
+            replaced = take_given_source(values["config"].value, named)
+            if replaced:
+                say(replaced)
     except absl_flags.Error as error:
         raise UsageError(str(error)) from error
     except OSError as error:

@@ -47,6 +47,12 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"data.randaugment {data.randaugment} needs grey or colour images; model.channels is "
             f"{model.channels}"
         )
+    peak = train.base_lr * data.batch_size / 256
+    if trains and train.min_lr > peak:
+        raise UsageError(
+            f"train.min_lr {train.min_lr:g} must be at most the peak of the learning rate, "
+            f"train.base_lr {train.base_lr:g} times data.batch_size / 256: {peak:g}"
+        )
     if data.batch_size % train.accumulate:
         raise UsageError(
             f"data.batch_size {data.batch_size} is not divisible by train.accumulate "

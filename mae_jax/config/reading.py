@@ -1,4 +1,4 @@
-"""Configurations: their defaults, whether they are right, how two differ, what `--help` says.
+"""Configurations: their defaults, whether they are right, what `--help` says.
 
 A config file is Python: its `get_config()` takes `default_config()`, changes what it wants and
 returns it. Any key can be changed again on the command line: `--config.model.mask_ratio=0.6`.
@@ -6,8 +6,8 @@ The keys themselves are in `schema`.
 """
 
 import difflib
-import json
 import math
+from collections.abc import Collection
 from typing import Any
 
 from ml_collections import config_dict
@@ -79,25 +79,33 @@ def validate(config: config_dict.ConfigDict, *, trains: bool = True) -> None:
             isinstance(value, bool) and key.type is not bool
         ):
             raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
-        finite = all(
-            math.isfinite(v)
-            for v in (value if isinstance(value, tuple) else [value])
-            if isinstance(v, int | float)
-        )
-        if not finite or not key.allowed(value):
+        if not _finite(value) or not _allowed(key, value):
             raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
     check_together(config, trains=trains)
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lines `key: old -> new` for all keys that make two resolved configs different runs."""
-    old, new = flatten(json.loads(json.dumps(old))), flatten(json.loads(json.dumps(new)))
-    free = {name for name, key in all_keys() if not key.part_of_run}
-    return [
-        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in free and old.get(name) != new.get(name)
-    ]
+def take_given_source(config: config_dict.ConfigDict, given: Collection[str]) -> str | None:
+    """Data that the command line names takes the place of what the config file names.
+
+    Args:
+      config: changed in place.
+      given: the keys that the command line sets.
+
+    Returns:
+      A sentence that says so; None where nothing is replaced.
+    """
+    data = config.data
+    ways = {f"data.{name}": name for name in ("name", "folder", "mixture") if data[name]}
+    given = [way for way in ways if way in given]
+    if len(given) != 1 or len(ways) == 1:
+        return None
+    (key,) = given
+    replaced = []
+    for way, name in ways.items():
+        if way != key:
+            replaced.append(f"{way} {data[name]!r}")
+            data[name] = () if name == "mixture" else None
+    return f"{key} {data[ways[key]]!r} takes the place of {' and '.join(replaced)} in the config"
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,6 +117,23 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _finite(value) -> bool:
+    """Whether the numbers of a value, those inside of tuples too, are numbers that floats hold."""
+    if isinstance(value, tuple | list):
+        return all(map(_finite, value))
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _allowed(key: Key, value) -> bool:
+    try:
+        return bool(key.allowed(value))
+    except TypeError:  # parts of a tuple that cannot be compared with numbers
+        return False
 
 
 def describe() -> str:

@@ -18,8 +18,6 @@ class Key:
       kind: its type; that of the default where not given.
       allowed: whether a value is in range.
       range: that range, in words.
-      part_of_run: whether a run with another value would be a different run, which may not be
-        resumed in the same work folder.
     """
 
     default: Any
@@ -27,7 +25,6 @@ class Key:
     kind: type | None = None
     allowed: Callable[[Any], bool] = lambda value: True
     range: str = ""
-    part_of_run: bool = True
 
     @property
     def type(self) -> type:
@@ -51,12 +48,19 @@ def _within(low, high, **kwargs):
     return dict(allowed=lambda value: low <= value <= high, range=f"from {low} to {high}", **kwargs)
 
 
+_below_one = dict(allowed=lambda value: 0 <= value < 1, range="at least 0 and below 1")
 _sides = dict(
-    allowed=lambda sides: 1 <= len(sides) <= 2 and all(isinstance(s, int) and s > 0 for s in sides),
+    allowed=lambda sides: 1 <= len(sides) <= 2 and all(type(s) is int and s > 0 for s in sides),
     range="one side for squares, or (height, width)",
 )
+
+
+def _numbers(values) -> bool:
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
 _interval = dict(
-    allowed=lambda pair: len(pair) == 2 and 0 < pair[0] <= pair[1],
+    allowed=lambda pair: len(pair) == 2 and _numbers(pair) and 0 < pair[0] <= pair[1],
     range="(low, high) with 0 < low <= high",
 )
 
@@ -96,8 +100,7 @@ SCHEMA: dict[str, Any] = {
             0.0,
             "how often a classifier's last block is skipped in training, rising from 0 at the "
             "first; per image",
-            allowed=lambda rate: 0 <= rate < 1,
-            range="at least 0 and below 1",
+            **_below_one,
         ),
         "dtype": Key(
             "auto",
@@ -141,7 +144,7 @@ SCHEMA: dict[str, Any] = {
             ),
             range="of pairs (name, weight above 0)",
         ),
-        "dir": Key(None, "where tfds keeps its data sets", kind=str, part_of_run=False),
+        "dir": Key(None, "where tfds keeps its data sets", kind=str),
         "split": Key(
             "train",
             "tfds split expression, such as train[:90%]; for a folder, its sub-folders or `all`",
@@ -152,9 +155,9 @@ SCHEMA: dict[str, Any] = {
             None,
             "decoding processes; 0 decodes in threads; unset: one per core, 0 with data.cache",
             kind=int,
-            **_at_least(0, part_of_run=False),
+            **_at_least(0),
         ),
-        "cache": Key(False, "keep decoded images in memory (for small sets)", part_of_run=False),
+        "cache": Key(False, "keep decoded images in memory (for small sets)"),
         "crop_scale": Key(
             (0.2, 1.0), "area of a random crop, as a share of the image", **_interval
         ),
@@ -192,19 +195,21 @@ SCHEMA: dict[str, Any] = {
         "broken_share": Key(
             1e-4,
             "records that may be broken and are replaced, as a share of all, rounded up",
-            **_within(0.0, 1.0, part_of_run=False),
+            **_within(0.0, 1.0),
         ),
         "mean": Key(
             (),
             "per channel, of uint8 pixels in 0 to 1, of float32 ones in their units; () is what "
             "init_from was given, or else, for uint8 alone, ImageNet's, or .5 where channels are "
             "not 3",
+            allowed=_numbers,
+            range="of numbers",
         ),
         "std": Key(
             (),
             "per channel, as mean",
-            allowed=lambda std: all(s > 0 for s in std),
-            range="above 0",
+            allowed=lambda std: _numbers(std) and all(s > 0 for s in std),
+            range="of numbers above 0",
         ),
         "labels_per_class": Key(
             None, "train on this many labelled images per class only", kind=int, **_at_least(1)
@@ -236,8 +241,8 @@ SCHEMA: dict[str, Any] = {
             0.05, "decoupled decay of everything but biases and norms", **_at_least(0)
         ),
         "optimizer": Key("adamw", "how gradients become updates", **_one_of("adamw", "lars")),
-        "beta1": Key(0.9, "AdamW's first decay; the momentum of LARS", **_within(0, 1)),
-        "beta2": Key(0.95, "AdamW's second decay", **_within(0, 1)),
+        "beta1": Key(0.9, "AdamW's first decay; the momentum of LARS", **_below_one),
+        "beta2": Key(0.95, "AdamW's second decay", **_below_one),
         "layer_decay": Key(
             1.0,
             "learning rate of a block over that of the next",
@@ -256,8 +261,7 @@ SCHEMA: dict[str, Any] = {
             "decay per step of a moving average of the parameters, which is measured too and then "
             "taken wherever the run's weights are",
             kind=float,
-            allowed=lambda decay: 0 <= decay < 1,
-            range="at least 0 and below 1",
+            **_below_one,
         ),
         "clip_norm": Key(None, "largest global gradient norm", kind=float, **_above(0)),
         "accumulate": Key(
@@ -279,50 +283,39 @@ SCHEMA: dict[str, Any] = {
             "devices that parameters and optimizer are split over; unset: 1 where the optimizer "
             "takes less than 256 MiB, else up to 32 or 64, of several hosts not all",
             kind=int,
-            **_at_least(1, part_of_run=False),
+            **_at_least(1),
         ),
-        "tensor": Key(
-            1, "devices that each block is split over, by heads", **_at_least(1, part_of_run=False)
-        ),
+        "tensor": Key(1, "devices that each block is split over, by heads", **_at_least(1)),
         "zero": Key(
             False,
             "split the optimizer's state over all devices along the batch, and leave the "
             "parameters whole unless parallel.fsdp says otherwise (ZeRO-1)",
-            part_of_run=False,
         ),
     },
     "checkpoint": {
-        "every_epochs": Key(1.0, "how often to save", **_above(0, part_of_run=False)),
-        "keep": Key(2, "how many of the latest to keep", **_at_least(1, part_of_run=False)),
+        "every_epochs": Key(1.0, "how often to save", **_above(0)),
+        "keep": Key(2, "how many of the latest to keep", **_at_least(1)),
     },
     "log": {
-        "every_steps": Key(50, "how often to print and record", **_at_least(1, part_of_run=False)),
-        "eval_every_epochs": Key(
-            10.0, "how often to measure on the held-out part", **_above(0, part_of_run=False)
-        ),
-        "panel_every_epochs": Key(
-            20.0, "how often to draw reconstructions", **_above(0, part_of_run=False)
-        ),
+        "every_steps": Key(50, "how often to print and record", **_at_least(1)),
+        "eval_every_epochs": Key(10.0, "how often to measure on the held-out part", **_above(0)),
+        "panel_every_epochs": Key(20.0, "how often to draw reconstructions", **_above(0)),
         "knn": Key(
             True,
             "report kNN accuracy of the frozen encoder where there are labels",
-            part_of_run=False,
         ),
-        "knn_neighbours": Key(20, "how many vote", **_at_least(1, part_of_run=False)),
+        "knn_neighbours": Key(20, "how many vote", **_at_least(1)),
         "knn_temperature": Key(
             0.07,
             "of their votes, which weigh exp(similarity / this)",
-            **_above(0, part_of_run=False),
+            **_above(0),
         ),
-        "knn_images": Key(
-            20_000, "training images kNN compares with, at most", **_at_least(1, part_of_run=False)
-        ),
+        "knn_images": Key(20_000, "training images kNN compares with, at most", **_at_least(1)),
         "sharding": Key(
             False,
             "print what is split over which devices, with bytes per device",
-            part_of_run=False,
         ),
-        "tensorboard": Key(True, "write TensorBoard files too", part_of_run=False),
+        "tensorboard": Key(True, "write TensorBoard files too"),
     },
 }
 

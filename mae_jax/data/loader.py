@@ -208,6 +208,11 @@ class TrainBatches:
                 self._ledger.note((record + k) % self._records for k in range(passed[place]))
             yield batch
 
+    def records(self, step: int) -> list[int]:
+        """The records at this process's rows of a batch, before broken ones are replaced."""
+        visits = [(step * self._batch_size + row) // self._repeats for row in self._rows]
+        return [self._order(visit)[1] for visit in visits]
+
     @property
     def rows(self) -> list[int]:
         """The places in each batch that this process makes."""

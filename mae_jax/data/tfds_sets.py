@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data import splits
+from mae_jax.data.quiet import quiet_tensorflow
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import BrokenRecord, UsageError
 
@@ -27,6 +28,7 @@ class TfdsSource(Source):
     """
 
     def __init__(self, name: str, split: str, data_dir: str | None = None):
+        quiet_tensorflow()
         import tensorflow_datasets as tfds
 
         from mae_jax.data import digits  # noqa: F401  registers the embedded data set

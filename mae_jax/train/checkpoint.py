@@ -1,11 +1,14 @@
 """Orbax checkpoints, behind a few functions."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from mae_jax.errors import NoUsableCheckpoint, UsageError
 from mae_jax.train.optimizer import joined
@@ -114,7 +117,7 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
         raise UsageError(f"{workdir!r} is not the work folder of a run: it has no checkpoints/")
-    with _manager(folder, read_only=True) as manager:
+    with _silent(), _manager(folder, read_only=True) as manager:
         steps = sorted(manager.all_steps())
         if not steps:
             raise UsageError(f"{workdir!r} has no finished checkpoint")
@@ -137,6 +140,17 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
     if "ema" in model:
         model["params"] = joined(model["params"], model.pop("ema"))
     return model | {"step": step, "position": restored.position}
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without Orbax's warnings that what is opened to be read can only be read."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _check_layout(position, step, folder):

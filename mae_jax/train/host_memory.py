@@ -38,6 +38,9 @@ def keep() -> bool:
     libc.mallopt(_MMAP_MAX, 0)
     libc.mallopt(_TRIM_THRESHOLD, -1)
     # Half of the machine's memory as addresses, for the heap to grow into: nothing is taken yet.
+    # All at once, because huge pages are advised for addresses that are there already, and what
+    # the heap grows by later would have none; glibc's own setting for them, glibc.malloc.hugetlb,
+    # is read only when a process starts.
     libc.aligned_alloc.argtypes, libc.aligned_alloc.restype = [ctypes.c_size_t] * 2, ctypes.c_void_p
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     libc.free.argtypes = [ctypes.c_void_p]

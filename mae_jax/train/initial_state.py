@@ -10,8 +10,10 @@ from mae_jax.train import checkpoint, state
 from mae_jax.train.task import Task
 
 
-def restore(manager, template: state.TrainState, identity: dict) -> state.TrainState | None:
-    """The state of the latest checkpoint, or None where there is none yet.
+def restore(
+    manager, template: state.TrainState, identity: dict
+) -> tuple[state.TrainState, int] | None:
+    """The state of the latest checkpoint and the steps that were planned then; None without one.
 
     Args:
       manager: of the run's checkpoints.
@@ -25,14 +27,14 @@ def restore(manager, template: state.TrainState, identity: dict) -> state.TrainS
     if restored is None:
         return None
     resumed, position = restored
-    changed = config_lib.differences({k: position.get(k, identity[k]) for k in identity}, identity)
+    changed = config_lib.changes({k: position.get(k, identity[k]) for k in identity}, identity)
     if changed:
         raise UsageError(
             "the data has changed since the run was interrupted, so that its order would "
             "be another; give back what there was, or another --workdir. Different are: "
             + "; ".join(changed)
         )
-    return resumed
+    return resumed, position["steps"]
 
 
 def create(
@@ -41,7 +43,7 @@ def create(
     """A new state, with the encoder of what `init_from` names, if it names anything.
 
     Raises:
-      UsageError: that encoder cannot be read, or has other shapes.
+      UsageError: that encoder cannot be read, has other shapes, or is not finite.
     """
     config = task.config
     fresh = state.create(task.objective, task.recipe, config.seed, layout)
@@ -49,9 +51,12 @@ def create(
         return fresh
     source = read_weights(config)
     try:
-        return state.with_encoder(fresh, source, task.recipe)
+        started = state.with_encoder(fresh, source, task.recipe)
     except ValueError as error:
         raise UsageError(f"init_from {config.init_from!r}: {error}") from None
+    if not state.is_finite(started):
+        raise UsageError(f"init_from {config.init_from!r} has weights that are not finite numbers")
+    return started
 
 
 def identity(config, fingerprint) -> dict[str, Any]:

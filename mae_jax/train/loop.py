@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from clu import parameter_overview
 
 from mae_jax import hosts, parallel
 from mae_jax.config import flatten
@@ -17,8 +16,9 @@ from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, Preempted, UsageError
 from mae_jax.parallel import Layout
-from mae_jax.train import checkpoint, initial_state, metrics, state, workdir
+from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
+from mae_jax.train.pace import Pace
 from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare
@@ -71,14 +71,18 @@ def run(
         alike = {k: v for k, v in flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
         hosts.check_same(alike)
+        claimed = None
         with hosts.together():
             path = Path(folder).absolute()
             if hosts.is_first():
-                held.enter_context(workdir.claim(folder, resolved))
+                claimed = held.enter_context(workdir.claim(folder, resolved))
         layout = Layout.of(task.split)
         if hosts.is_first() and not quiet:
-            say(f"mesh: {task.split}")
-        return _Run(task, path, resolved, fingerprint, layout, stop, quiet, read_weights).train()
+            say(task.described(layout))
+        run = _Run(task, path, resolved, fingerprint, layout, stop, quiet, read_weights)
+        if claimed is not None:
+            run.record(claimed)
+        return run.train()
 
 
 class _Run:
@@ -108,17 +112,20 @@ class _Run:
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
         self.state, self.first = self._start()
-        self.metrics = None
-        if hosts.is_first():
-            self.metrics = metrics.Metrics(
-                folder, tensorboard=config.log.tensorboard, resumed_at=self.first
-            )
+        self.metrics, self.told = None, False
+
+    def record(self, claimed: workdir.Claim) -> None:
+        """Notes in the work folder what the run is, and begins to write about it there."""
+        changed = claimed.record(self.first)
+        if changed:
+            self._say("changed since the run was last started: " + "; ".join(changed))
+        tensorboard = self.task.config.log.tensorboard
+        self.metrics = metrics.Metrics(self.folder, tensorboard=tensorboard, resumed_at=self.first)
 
     def train(self) -> dict[str, Any]:
         """Runs from where the folder is to the end."""
         task, config = self.task, self.task.config
-        self.progress = metrics.Progress(
-            first=self.first,
+        self.pace = Pace(
             steps=task.steps,
             steps_per_epoch=task.steps_per_epoch,
             batch_size=config.data.batch_size,
@@ -131,12 +138,9 @@ class _Run:
             if self.metrics:
                 opened.enter_context(contextlib.closing(self.metrics))
             opened.enter_context(contextlib.closing(batches))
-            began = time.perf_counter()
             following = next(batches, None)  # None where nothing is left to do
             ahead = following and self._put(following)
-            self.progress.aside(time.perf_counter() - began)
             for step in range(self.first + 1, task.steps + 1):
-                started = time.perf_counter()
                 self.state, numbers = train_step(
                     self.state,
                     ahead,
@@ -146,17 +150,17 @@ class _Run:
                     layout=self.layout,
                     accumulate=config.train.accumulate,
                 )
+                if numbers["loss"].is_ready():  # at once, where programs run in their caller
+                    self.pace.done(step)
                 # While the step runs, the next batch is waited for and goes to the device.
                 asked = time.perf_counter()
                 following = next(batches) if step < task.steps else None
-                waited = time.perf_counter() - asked
+                self.pace.waited(time.perf_counter() - asked)
                 ahead = following and self._put(following)
-                self.stopping = self.ballot.cast(bool(self.signal))
                 if step == self.first + 1:
-                    jax.block_until_ready(numbers)
-                    self.progress.aside(time.perf_counter() - started)  # mostly compilation
-                else:
-                    self.progress.waited(waited)
+                    jax.block_until_ready(numbers)  # mostly compilation
+                    self.pace.done(step)
+                self.stopping = self.ballot.cast(bool(self.signal))
                 # The step just dispatched runs while the one before it is read: the device
                 # never waits for the host, and the host is never more than a step ahead.
                 if before is not None:
@@ -167,7 +171,7 @@ class _Run:
                     before = None
                     began = time.perf_counter()
                     self._pause(step)
-                    self.progress.aside(time.perf_counter() - began)
+                    self.pace.aside(time.perf_counter() - began)
                     if self.stopping and step < task.steps:
                         raise Preempted(
                             f"stopped at step {step} of {task.steps}, saved in {self.folder}; "
@@ -190,18 +194,22 @@ class _Run:
 
     def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
         values = {name: float(value) for name, value in numbers.items()}
+        self.pace.done(step)
         if not np.isfinite(values["loss"]) or not np.isfinite(values["grad_norm"]):
             raise Diverged(
-                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; the "
-                f"checkpoints in {self.folder} are from before. A lower train.base_lr, a longer "
-                "warm-up or train.clip_norm helps"
+                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
+                + divergence.advice(self.task, self.layout, step, self.manager)
             )
         if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
-            values |= self.progress.measure(step)
+            values |= self.pace.measure(step)
             if self.broken.seen:
                 values["broken_records"] = len(self.broken.seen)
             self._write(step, values)
-            self._say(self.progress.line(step, values))
+            self._say(self.pace.line(step, values))
+            self.told = self.told or self.pace.known
+        elif self.pace.known and not self.told:
+            self._say(f"step {step} of {self.task.steps}: done in about {self.pace.left}")
+            self.told = True
 
     def _pause(self, step: int) -> None:
         """What is done between steps: measure, draw, save; only saving when told to stop."""
@@ -231,8 +239,8 @@ class _Run:
         if last or self.stopping or task.is_due(step, config.checkpoint.every_epochs):
             if not state.is_finite(self.state):
                 raise Diverged(
-                    f"step {step}: a parameter is no longer finite; the checkpoints in "
-                    f"{self.folder} are from before"
+                    f"step {step}: a parameter is no longer finite; "
+                    + divergence.advice(self.task, self.layout, step, self.manager)
                 )
             position = {"step": step, "steps": task.steps} | self.identity
             if not isinstance(task.objective, Reconstruct):
@@ -261,17 +269,24 @@ class _Run:
         template = state.abstract(task.objective, task.recipe, self.layout)
         if config.log.sharding:
             self._say(parallel.table(template, self.layout.state(template)))
-        resumed = initial_state.restore(self.manager, template, self.identity)
-        if resumed is not None:
-            self._say(f"resuming at step {int(resumed.step)} of {task.steps}")
-            return resumed, int(resumed.step)
-        fresh = initial_state.create(task, self.layout, self.read_weights)
-        self._say(
-            parameter_overview.get_parameter_overview(
-                {"params": fresh.params, "tables": fresh.tables}, include_stats=False
+        made = self.manager.latest_step() or 0
+        if made > task.steps:
+            raise UsageError(
+                f"the run in {self.folder} has made {made} steps already, and the config asks for "
+                f"{task.steps} in all; give it at least as many, or another --workdir"
             )
-        )
-        return fresh, 0
+        resumed = initial_state.restore(self.manager, template, self.identity)
+        if resumed is None:
+            return initial_state.create(task, self.layout, self.read_weights), 0
+        (found, planned), step = resumed, int(resumed[0].step)
+        self._say(f"resuming at step {step} of {task.steps}")
+        if planned != task.steps:
+            rate = float(task.recipe.schedule()(step))
+            self._say(
+                f"the run was planned for {planned} steps: from step {step} on, its learning rate "
+                f"is that of a run of {task.steps}, {rate:.2e} now"
+            )
+        return found, step
 
     def _put(self, batch: loader.Batch):
         """A batch on its way to the devices."""

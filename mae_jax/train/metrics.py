@@ -1,15 +1,14 @@
-"""What a run writes about itself: JSON lines, TensorBoard, the terminal."""
+"""What a run writes about itself: JSON lines and TensorBoard."""
 
-import datetime
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mae_jax.data.progress import say
+from mae_jax.data.quiet import quiet_tensorflow
 
 
 class Metrics:
@@ -48,58 +47,6 @@ class Metrics:
             self._summary.close()
 
 
-class Progress:
-    """The line on the terminal: where the run is, how fast, and when it will be done.
-
-    Args:
-      first: the step the process starts at.
-      steps: how many the run has.
-      steps_per_epoch: for the epoch shown.
-      batch_size: images per step.
-    """
-
-    def __init__(self, *, first: int, steps: int, steps_per_epoch: float, batch_size: int):
-        self._steps, self._per_epoch, self._batch = steps, steps_per_epoch, batch_size
-        self._at, self._since, self._waited, self._aside = first, time.perf_counter(), 0.0, 0.0
-        self._step_seconds: float | None = None
-
-    def waited(self, seconds: float) -> None:
-        """Time spent waiting for data."""
-        self._waited += seconds
-
-    def aside(self, seconds: float) -> None:
-        """Time that went neither into steps nor into data: evaluation, saving, compiling."""
-        self._aside += seconds
-
-    def measure(self, step: int) -> dict[str, float]:
-        """Speed since the last call, now that `step` updates were made."""
-        now = time.perf_counter()
-        seconds = max(now - self._since - self._aside, 1e-9)
-        made = step - self._at
-        numbers = {
-            "images_per_second": made * self._batch / seconds,
-            "data_wait_share": min(self._waited / seconds, 1.0),
-        }
-        if made:
-            self._step_seconds = seconds / made
-        self._at, self._since, self._waited, self._aside = step, now, 0.0, 0.0
-        return numbers
-
-    def line(self, step: int, numbers: dict[str, float]) -> str:
-        """One line about a step, from its numbers."""
-        eta = "?"
-        if self._step_seconds is not None:
-            left = round((self._steps - step) * self._step_seconds)
-            eta = str(datetime.timedelta(seconds=left))
-        return (
-            f"step {step}/{self._steps} ({step / self._steps:.0%})"
-            f"  epoch {step / self._per_epoch:.1f}"
-            f"  loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}"
-            f"  {numbers['images_per_second']:.0f} images/s"
-            f"  data wait {numbers['data_wait_share']:.0%}  eta {eta}"
-        )
-
-
 def read(workdir: Path) -> list[dict[str, Any]]:
     """All lines of a run's `metrics.jsonl`; a last line torn by a crash is left out."""
     lines = []
@@ -121,7 +68,7 @@ def _drop_after(path, step):
 
 
 def _summary_writer(folder):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
     try:
         from clu import metric_writers
     except ImportError:

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import optax
 
+from mae_jax.errors import UsageError
+
 # LARS: the norm of a parameter's update over its own, before the learning rate (You et al. 2017).
 _TRUST = 0.001
 
@@ -50,15 +52,26 @@ class Recipe:
     def from_config(
         cls, config, *, steps: int, steps_per_epoch: float, undecayed: tuple[str, ...], depth: int
     ) -> "Recipe":
-        """The recipe of a config, for `steps` updates in all."""
+        """The recipe of a config, for `steps` updates in all.
+
+        Raises:
+          UsageError: the warm-up would not be over when the run is.
+        """
         train = config.train
-        warmup = train.warmup_steps
+        warmup, said = train.warmup_steps, f"train.warmup_steps {train.warmup_steps}"
         if warmup is None:
             warmup = round(train.warmup_epochs * steps_per_epoch)
+            said = f"train.warmup_epochs {train.warmup_epochs:g}, {warmup} steps,"
+        if warmup > steps:
+            raise UsageError(
+                f"{said} is longer than the whole run of {steps} steps, so that its learning rate "
+                f"{train.base_lr:g} would never be reached; make the warm-up shorter or the run "
+                "longer"
+            )
         return cls(
             peak_lr=train.base_lr * config.data.batch_size / 256,
             min_lr=train.min_lr,
-            warmup_steps=min(warmup, steps),
+            warmup_steps=warmup,
             steps=steps,
             weight_decay=train.weight_decay,
             undecayed=undecayed,

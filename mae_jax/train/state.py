@@ -73,6 +73,13 @@ def size(objective: Objective, recipe: Recipe) -> tuple[int, int]:
     return params, optimizer
 
 
+def parameters(objective: Objective, recipe: Recipe) -> dict[str, int]:
+    """How many numbers are trained or frozen: in "all", and in the "encoder"."""
+    params = shapes(objective, recipe).params
+    trees = {"all": params, "encoder": params["encoder"]}
+    return {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in trees.items()}
+
+
 @functools.lru_cache
 def _initialiser(objective, recipe, layout):
     return jax.jit(_init(objective, recipe), out_shardings=layout.state(shapes(objective, recipe)))

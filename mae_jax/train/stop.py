@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-from mae_jax.train import metrics
+from mae_jax.data.progress import say
 
 
 class Stop:
@@ -20,7 +20,7 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt  # asked twice: at once, without saving
         self.asked = True
-        metrics.say("stopping: this step is finished and saved first; once more stops at once")
+        say("stopping: this step is finished and saved first; once more stops at once")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import state
+from mae_jax.train import fits, state
 from mae_jax.train.objectives import Classify, Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
 
@@ -48,17 +48,46 @@ class Task:
         workers = data.workers
         if workers is None:
             workers = loader.default_workers(data.cache)
+        made = self.by_step(layout, steps=self.steps if steps is None else steps, ledger=ledger)
+        return made.iterate(first, workers)
+
+    def by_step(
+        self, layout: Layout, *, steps: int, ledger: broken.Ledger | None = None
+    ) -> loader.TrainBatches:
+        """As `batches`, to be asked for any of them."""
+        data = self.config.data
         return loader.TrainBatches(
             self.train,
             loader.Picture.from_config(self.config),
             batch_size=data.batch_size,
             seed=self.config.seed,
-            steps=self.steps if steps is None else steps,
+            steps=steps,
             cache=data.cache,
             rows=layout.rows(data.batch_size),
             repeats=data.repeats,
             ledger=ledger,
-        ).iterate(first, workers)
+        )
+
+    def described(self, layout: Layout) -> str:
+        """What is about to be trained, and for how long, in a few lines."""
+        d, kind = self.objective.dimensions, self.config.train.objective
+        counts = state.parameters(self.objective, self.recipe)
+        lines = [
+            f"model: {kind}, {counts['all'] / 1e6:.3g} M parameters, "
+            f"{counts['encoder'] / 1e6:.3g} M of them in an encoder of {d.depth} blocks, "
+            f"{d.width} wide; {d.patches} patches of an image",
+            f"run: {self.steps} steps of {self.config.data.batch_size} images, "
+            f"{self.steps / self.steps_per_epoch:.4g} epochs",
+            f"devices: {layout.mesh.size} x {layout.mesh.devices.flat[0].device_kind}; "
+            f"mesh: {self.split}",
+        ]
+        if self.steps_per_epoch < 1:
+            lines.append(
+                f"data.batch_size {self.config.data.batch_size} is more than the "
+                f"{len(self.train) * self.config.data.repeats} images of an epoch: every step sees "
+                "some of them more than once"
+            )
+        return "\n".join(lines)
 
     def is_due(self, step: int, epochs: float) -> bool:
         """Whether what is done every so many epochs is done after this step.
@@ -94,6 +123,7 @@ def prepare(config, devices: int) -> Task:
         if not train.classes:
             raise UsageError(f"train.objective {config.train.objective!r} {train.no_labels()}")
         objective = Classify.from_config(config, len(train.classes))
+    fits.check_batch_fits(config, objective)
     recipe = Recipe.from_config(
         config,
         steps=steps,

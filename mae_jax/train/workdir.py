@@ -16,6 +16,7 @@ from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
+_FRESH = ".config.json"  # what takes the place of config.json, until it does
 
 
 def read_config(workdir: str | Path) -> dict[str, Any]:
@@ -24,25 +25,91 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     Raises:
       UsageError: there is no run.
     """
-    path = Path(workdir) / "config.json"
+    return _read(Path(workdir))["config"]
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        return pixels.settled(json.loads(path.read_text())["config"])
-    except (OSError, ValueError, KeyError):
+        record = json.loads((folder / "config.json").read_text())
+        return json.loads(json.dumps(record | {"config": pixels.settled(record["config"])}))
+    except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
-            f"{str(workdir)!r} is not the work folder of a run: it has no readable config.json"
+            f"{str(folder)!r} is not the work folder of a run: it has no readable config.json"
         ) from None
 
 
 def begun(workdir: str | Path) -> bool:
-    """Whether there is a run with a finished checkpoint, which the same command resumes."""
+    """Whether there is a run with a finished checkpoint, which the same command resumes.
+
+    Before that the folder belongs to no run: another config may take the place of what was begun.
+    """
     folder = Path(workdir)
     if not (folder / "config.json").is_file():
         return False
     return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
 
 
+class Claim:
+    """A work folder that this process holds.
+
+    Attributes:
+      folder: its absolute path.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]):
+        self.folder, self._config, self._lock = folder, config, None
+
+    def record(self, step: int) -> list[str]:
+        """Writes what the run is, now that it has a state.
+
+        Where a run was begun that left no checkpoint, and this is another, what that one wrote is
+        removed.
+
+        Args:
+          step: that the run starts or resumes at.
+
+        Returns:
+          What is other than when the run was last started, as lines `key: old -> new`.
+        """
+        before, now = _read(self.folder), json.loads(json.dumps(_described(self._config)))
+        changed = config_lib.changes(before["config"], now["config"])
+        if not step:
+            if config_lib.differences(before["config"], now["config"]):
+                say(
+                    f"the run that was begun in {self.folder} left no checkpoint; this one, with "
+                    "other settings, takes its place"
+                )
+                _remove_traces(self.folder)
+        else:
+            newer = config_lib.changes(before.get("versions", {}), now["versions"])
+            history = before.get("changed", [])
+            if changed or newer:
+                history = [*history, {"step": step, "keys": changed + newer}]
+            if history:
+                now["changed"] = history
+        if now != before:
+            self._replace(json.dumps(now, indent=1))
+        return changed if step else []
+
+    def _replace(self, text: str) -> None:
+        """Puts a file in the place of config.json, at once and locked like it."""
+        fresh = self.folder / _FRESH
+        self._lock = handle = fresh.open("w")  # stays open: a lock goes with its file
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+        fresh.replace(self.folder / "config.json")
+
+    def close(self) -> None:
+        """Lets the folder go."""
+        if self._lock is not None:
+            self._lock.close()
+
+
 @contextlib.contextmanager
-def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
+def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Claim]:
     """Holds the work folder for this process, creating it if need be.
 
     The lock lies on config.json and is the kernel's: it goes when the process does, however. Where
@@ -58,14 +125,17 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
     """
     folder = Path(workdir).absolute()
     path = folder / "config.json"
-    if path.exists() and path.stat().st_size:  # empty where a start was cut short
+    recorded = path.exists() and path.stat().st_size  # empty where a start was cut short
+    if recorded and begun(folder):
         changed = config_lib.differences(read_config(folder), config)
         if changed:
             raise UsageError(
                 f"work folder {str(workdir)!r} holds a different run; give another --workdir, or "
                 "the same settings. Different are: " + "; ".join(changed)
             )
-    elif folder.is_dir() and any(entry != path for entry in folder.iterdir()):
+    elif recorded:
+        read_config(folder)
+    elif folder.is_dir() and any(e.name not in (path.name, _FRESH) for e in folder.iterdir()):
         raise UsageError(
             f"work folder {str(workdir)!r} holds files but no run; give an empty or a new one"
         )
@@ -91,14 +161,16 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
                 f"work folder {str(workdir)!r} cannot be locked ({error.strerror}): do not start a "
                 "second run there"
             )
+        if os.fstat(handle.fileno()).st_ino != path.stat().st_ino:
+            raise UsageError(f"work folder {str(workdir)!r} was just in use by another process")
         fresh = not handle.tell()
         if fresh:
-            versions = {name: _version(name) for name in _VERSIONED}
-            json.dump({"config": config, "versions": versions}, handle, indent=1)
+            json.dump(_described(config), handle, indent=1)
             handle.flush()
             os.fsync(handle.fileno())
+        claimed = stack.enter_context(contextlib.closing(Claim(folder, config)))
         try:
-            yield folder
+            yield claimed
         except UsageError:
             if fresh:
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -106,6 +178,18 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Path]:
                 if not existed:
                     shutil.rmtree(folder)
             raise
+
+
+def _remove_traces(folder: Path) -> None:
+    """Removes what a run wrote that left no checkpoint, and nothing else."""
+    traces = [folder / "metrics.jsonl", *(folder / "panels").glob("step_*.png")]
+    traces += (folder / "tensorboard").glob("events.out.tfevents.*")
+    for path in traces:
+        path.unlink(missing_ok=True)
+
+
+def _described(config):
+    return {"config": config, "versions": {name: _version(name) for name in _VERSIONED}}
 
 
 def _version(name):

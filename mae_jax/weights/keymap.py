@@ -15,24 +15,24 @@ Path = tuple[str | int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Arrangement:
     """How a tensor lies there, and back; inverses of each other."""
 
     there: Callable[[np.ndarray], np.ndarray]
     here: Callable[[np.ndarray], np.ndarray]
 
 
-SAME = Layout(lambda x: x, lambda x: x)
+SAME = Arrangement(lambda x: x, lambda x: x)
 # (in, out) here, (out, in) there.
-LINEAR = Layout(lambda x: x.T, lambda x: x.T)
+LINEAR = Arrangement(lambda x: x.T, lambda x: x.T)
 # (kind, in, out) here, (kind and out, in) there; kinds are queries, keys and values.
-QKV = Layout(
+QKV = Arrangement(
     lambda x: x.swapaxes(1, 2).reshape(-1, x.shape[1]),
     lambda x: x.reshape(3, -1, x.shape[1]).swapaxes(1, 2),
 )
-QKV_BIAS = Layout(lambda x: x.reshape(-1), lambda x: x.reshape(3, -1))
+QKV_BIAS = Arrangement(lambda x: x.reshape(-1), lambda x: x.reshape(3, -1))
 # (*patch, C, D) here, (D, C, *patch) there: the kernel of a convolution.
-PATCH = Layout(
+PATCH = Arrangement(
     lambda x: np.moveaxis(np.moveaxis(x, -1, 0), -1, 1),
     lambda x: np.moveaxis(np.moveaxis(x, 1, -1), 0, -1),
 )
@@ -53,7 +53,7 @@ class Row:
     ours: str
     published: str
     huggingface: tuple[str, ...]
-    layout: Layout = SAME
+    layout: Arrangement = SAME
 
 
 def _pair(ours, published, *huggingface, layout=LINEAR) -> list[Row]:

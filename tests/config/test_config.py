@@ -1,4 +1,5 @@
 import pytest
+from ml_collections import config_dict
 
 from mae_jax import config as config_lib
 from mae_jax.config import schema
@@ -47,6 +48,13 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("data.mean", (0.5, 0.5), "data.mean (0.5, 0.5) must have one value per channel, 3"),
         ("data.crop_scale", (0.0, 1.0), "data.crop_scale is (0.0, 1.0)"),
         ("train.accumulate", 3, "data.batch_size 4096 is not divisible by train.accumulate 3"),
+        ("data.mean", ("a",), "data.mean is ('a',); it must be a tuple of numbers"),
+        ("data.mean", ((0.5,),), "data.mean is ((0.5,),); it must be a tuple of numbers"),
+        ("data.std", ("a",), "data.std is ('a',); it must be a tuple of numbers above 0"),
+        ("data.crop_scale", (0.5, "x"), "data.crop_scale is (0.5, 'x'); it must be a tuple (low"),
+        ("train.beta1", 1.0, "train.beta1 is 1.0; it must be a number at least 0 and below 1"),
+        ("train.beta2", 1.0, "train.beta2 is 1.0; it must be a number at least 0 and below 1"),
+        ("train.min_lr", 0.01, "train.min_lr 0.01 must be at most the peak of the learning rate"),
         ("seed", -1, "seed is -1; it must be a whole number from 0 to"),
     ],
 )
@@ -81,13 +89,84 @@ def test_batches_must_divide_by_devices():
         check_batch(24, 8, 2)
 
 
+def at(name, value):
+    """A config with one value put in, whatever its kind."""
+    values = valid().to_dict()
+    node = values
+    for part in name.split(".")[:-1]:
+        node = node[part]
+    node[name.split(".")[-1]] = value
+    return config_dict.ConfigDict(values)
+
+
+KEYS = dict(schema.all_keys())
+ODD = [
+    "text", "", -1, 0, 1, 7, 0.5, 1.5, 1e9, float("nan"), -float("inf"), 10**400, True, None, b"x",
+    (), (1,), (0, 1), (1, "x"), (None,), ((1,), 2), (float("nan"), 1), (10**400, 1), [0.5, 1],
+    {"a": 1}, 1j,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_any_value_of_any_key_is_right_or_one_sentence_that_names_it(name):
+    for value in ODD:
+        try:
+            config_lib.validate(at(name, value))
+        except UsageError as error:
+            assert name.split(".")[-1] in str(error) and "\n" not in str(error), value
+
+
+@pytest.mark.parametrize("name", [name for name, key in KEYS.items() if key.type is tuple])
+def test_what_is_not_a_number_in_a_tuple_is_refused(name):
+    for value in ((None,), ("a",), (1, "x"), ((1,), 2), (1, {}), (float("inf"), 1)):
+        with pytest.raises(UsageError, match=f"config key {name} is "):
+            config_lib.validate(at(name, value))
+
+
 def test_differences_name_only_what_makes_another_run():
     old, new = valid(), valid()
     new.train.epochs, new.data.workers, new.model.mask_ratio = 2.0, 7, 0.5
+    new.model.remat, new.data.name, new.log.every_steps = True, "other", 3
+    new.parallel.tensor, new.train.base_lr = 2, 0.5
     assert config_lib.differences(old.to_dict(), new.to_dict()) == [
         "model.mask_ratio: 0.75 -> 0.5",
-        "train.epochs: 1.0 -> 2.0",
+        "train.base_lr: 0.00015 -> 0.5",
     ]
+
+
+def test_the_source_of_the_encoder_is_the_same_by_another_path(tmp_path):
+    old, new = valid(), valid()
+    (tmp_path / "link").symlink_to(tmp_path)
+    old.init_from, new.init_from = str(tmp_path / "run"), str(tmp_path / "link" / "run")
+    assert config_lib.differences(old.to_dict(), new.to_dict()) == []
+    new.init_from = str(tmp_path / "other")
+    assert len(config_lib.differences(old.to_dict(), new.to_dict())) == 1
+
+
+def test_what_may_change_is_in_the_schema_and_has_a_reason():
+    sections = {name.split(".")[0] for name in KEYS}
+    for name, reason in config_lib.MAY_CHANGE.items():
+        assert name in KEYS or name in sections
+        assert reason
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [({"data.folder"}, "data.folder"), ({"data.name", "seed"}, "data.name"), (set(), None),
+     ({"data.folder", "data.name"}, None)],
+)  # fmt: skip
+def test_data_named_on_the_command_line_takes_the_place_of_the_files(given, kept):
+    config = valid()
+    config.data.folder = "photos"
+    said = config_lib.take_given_source(config, given)
+    if kept is None:
+        assert said is None
+        with pytest.raises(UsageError, match="exactly one of data.name"):
+            config_lib.validate(config)
+        return
+    config_lib.validate(config)
+    assert said.startswith(f"{kept} ") and "takes the place of data." in said
+    assert (config.data.folder is None) == (kept == "data.name")
 
 
 def test_every_key_says_what_it_means():

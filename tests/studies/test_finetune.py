@@ -121,6 +121,7 @@ def test_a_grid_of_labels_and_methods(new_digits_config, pretrained, tmp_path):
     config.train.steps, config.data.split = 1, "train[:300]"
     scratch = new_digits_config()
     scratch.train.objective, scratch.train.steps, scratch.data.eval_split = "classify", 2, "train"
+    config.train.warmup_steps = scratch.train.warmup_steps = 0
     result = finetune.compare(
         config, tmp_path, draws=2, labels=[2, "all"], baselines=True, scratch=scratch
     )

@@ -44,7 +44,9 @@ def test_a_run_leaves_what_it_promises(digits_config, tmp_path):
     lines = metrics.read(folder)
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(1, 9))
-    assert {"loss", "lr", "grad_norm", "images_per_second", "data_wait_share"} <= lines[0].keys()
+    assert {"loss", "lr", "grad_norm", "images_per_second", "data_wait_share"} <= lines[1].keys()
+    speeds = [line["images_per_second"] for line in lines[1:] if "loss" in line]
+    assert max(speeds) < 20 * min(speeds)
     evaluated = [line for line in lines if "eval_loss" in line]
     assert [line["step"] for line in evaluated] == [3, 6, 8]
     assert 0 <= evaluated[-1]["eval_knn_accuracy"] <= 1
@@ -53,32 +55,44 @@ def test_a_run_leaves_what_it_promises(digits_config, tmp_path):
     assert summary["measures"]["eval_loss"] == evaluated[-1]["eval_loss"]
 
 
-def test_the_same_command_again_has_nothing_left_to_do(digits_config, tmp_path):
+def test_the_same_command_again_has_nothing_left_to_do(digits_config, tmp_path, caplog):
     first = loop.run(digits_config, tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
     summary = loop.run(digits_config, tmp_path)
     assert summary == first and summary["checkpoint"].endswith("/8")
     assert (tmp_path / "metrics.jsonl").read_text() == before
+    caplog.clear()
+    final_model(tmp_path)
+    assert not caplog.records  # no library warns of what is as it should be
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.fixture
+def run_until(monkeypatch):
+    """Runs a config in a folder until the batch after a step is asked for, as if killed there."""
+    iterate = loader.TrainBatches.iterate
+
+    def run(config, folder, cut):
+        def until_cut(self, start, workers):
+            for step, batch in enumerate(iterate(self, start, workers), start):
+                if step == cut + 1:
+                    raise Cut
+                yield batch
+
+        with monkeypatch.context() as patch, pytest.raises(Cut):
+            patch.setattr(loader.TrainBatches, "iterate", until_cut)
+            loop.run(config, folder)
+
+    return run
 
 
 @pytest.mark.parametrize("cut", [3, 6])
-def test_resuming_is_exact(digits_config, tmp_path, cut, monkeypatch):
+def test_resuming_is_exact(digits_config, tmp_path, cut, run_until):
     loop.run(digits_config, tmp_path / "whole")
-
-    class Cut(Exception):
-        pass
-
-    iterate = loader.TrainBatches.iterate
-
-    def until_cut(self, start, workers):
-        for step, batch in enumerate(iterate(self, start, workers), start):
-            if step == cut + 1:
-                raise Cut
-            yield batch
-
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(loader.TrainBatches, "iterate", until_cut)
-        loop.run(digits_config, tmp_path / "cut")
+    run_until(digits_config, tmp_path / "cut", cut)
     loop.run(digits_config, tmp_path / "cut")
     assert_same_parameters(tmp_path / "whole", tmp_path / "cut")
     losses = [
@@ -178,6 +192,74 @@ def test_another_run_in_the_folder_is_refused_and_shown(digits_config, tmp_path)
         loop.run(digits_config, tmp_path)
 
 
+def test_a_folder_belongs_to_no_run_before_its_first_checkpoint(
+    digits_config, tmp_path, run_until, capsys
+):
+    config = copy.deepcopy(digits_config)
+    config.checkpoint.every_epochs = 100.0
+    run_until(config, tmp_path, 4)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert {p.name for p in (tmp_path / "panels").iterdir()} == {"step_00000003.png"}
+    config.train.base_lr, config.log.panel_every_epochs, config.train.steps = 0.02, 100.0, 2
+    capsys.readouterr()
+    loop.run(config, tmp_path)
+    assert "left no checkpoint; this one, with other settings" in capsys.readouterr().err
+    assert [line["step"] for line in metrics.read(tmp_path) if "loss" in line] == [1, 2]
+    assert {p.name for p in (tmp_path / "panels").iterdir()} == {"step_00000002.png"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    record = json.loads((tmp_path / "config.json").read_text())
+    assert record["config"]["train"]["base_lr"] == 0.02 and "changed" not in record
+    config.train.base_lr = 0.01
+    with pytest.raises(UsageError, match="holds a different run"):
+        loop.run(config, tmp_path)
+
+
+def test_settings_that_leave_the_state_true_may_change(digits_config, tmp_path, run_until, capsys):
+    loop.run(digits_config, tmp_path / "whole")
+    run_until(digits_config, tmp_path / "cut", 3)
+    changed = copy.deepcopy(digits_config)
+    changed.model.remat, changed.model.scan, changed.train.accumulate = True, True, 2
+    changed.data.eval_split, changed.log.knn = "test[:5]", False
+    loop.run(changed, tmp_path / "cut")
+    assert "changed since the run was last started: data.eval_" in capsys.readouterr().err
+    losses = [metrics.read(tmp_path / name)[-2]["loss"] for name in ("whole", "cut")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    record = json.loads((tmp_path / "cut" / "config.json").read_text())
+    assert record["config"]["model"]["remat"] is True
+    (change,) = record["changed"]
+    assert change["step"] == 3 and "train.accumulate: 1 -> 2" in change["keys"]
+
+
+def test_more_steps_say_what_becomes_of_the_schedule(digits_config, tmp_path, capsys):
+    loop.run(digits_config, tmp_path)
+    digits_config.train.steps = 12
+    loop.run(digits_config, tmp_path)
+    said = capsys.readouterr().err
+    rate = next(line["lr"] for line in metrics.read(tmp_path) if line["step"] == 9)
+    assert "planned for 8 steps: from step 8 on, its learning rate is that of a run of 12" in said
+    assert f"{rate:.2e} now" in said
+    assert final_model(tmp_path)[0] == 12
+    record = json.loads((tmp_path / "config.json").read_text())
+    assert record["changed"] == [{"step": 8, "keys": ["train.steps: 8 -> 12"]}]
+    digits_config.train.steps = 11
+    with pytest.raises(UsageError, match="has made 12 steps already, and the config asks for 11"):
+        loop.run(digits_config, tmp_path)
+
+
+def test_the_lock_goes_along_when_the_config_is_written_again(digits_config, tmp_path):
+    loop.run(digits_config, tmp_path)
+    resolved = workdir.read_config(tmp_path)
+    resolved["train"]["steps"] = 9
+    with workdir.claim(tmp_path, resolved) as claimed:
+        claimed.record(8)
+        with (
+            pytest.raises(UsageError, match="in use by another process"),
+            workdir.claim(tmp_path, resolved),
+        ):
+            pass
+    assert workdir.read_config(tmp_path)["train"]["steps"] == 9
+
+
 def test_a_folder_of_something_else_is_refused(digits_config, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(UsageError, match="holds files but no run"):
@@ -199,6 +281,16 @@ def test_weights_that_do_not_fit_leave_nothing_behind(digits_config, tmp_path):
         UsageError, match=r"init_from .* is \(.*16.*\) in the weights, \(.*32.*\) in"
     ):
         loop.run(digits_config, tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
+    digits_config.model.width = 16
+
+    def not_finite(config):
+        model = checkpoint.read_model(config.init_from)
+        model["params"]["encoder"]["cls_token"] = np.full((1, 1, 16), np.nan)
+        return model
+
+    with pytest.raises(UsageError, match="has weights that are not finite numbers"):
+        loop.run(digits_config, tmp_path / "tuned", read_weights=not_finite)
     assert not (tmp_path / "tuned").exists()
 
 
@@ -228,7 +320,10 @@ def test_changed_data_is_refused(photos, tmp_path, digits_config):
     shutil.copytree(photos, folder)
     digits_config.data.name, digits_config.data.folder = None, str(folder)
     digits_config.data.split, digits_config.data.eval_split = "all", None
-    digits_config.train.steps = 3
+    digits_config.train.steps, digits_config.train.warmup_epochs = 3, 0.0
+    loop.run(digits_config, tmp_path / "run")
+    (tmp_path / "link").symlink_to(folder)
+    digits_config.data.folder = str(tmp_path / "link")
     loop.run(digits_config, tmp_path / "run")
     shutil.copy(next(folder.glob("*.jpg")), folder / "more.jpg")
     with pytest.raises(
@@ -246,10 +341,31 @@ def test_changed_data_is_refused(photos, tmp_path, digits_config):
 def test_a_diverging_run_stops_and_keeps_its_checkpoints(digits_config, tmp_path):
     digits_config.train.base_lr, digits_config.train.steps = 1e30, 40
     digits_config.train.warmup_epochs = 0.0
-    with pytest.raises(Diverged, match=r"step \d+: loss"):
+    with pytest.raises(
+        Diverged, match=r"step \d+: loss .* a lower train\.base_lr.* There is no che"
+    ):
         loop.run(digits_config, tmp_path)
-    for path in (tmp_path / "checkpoints").glob("[0-9]*"):
-        assert all(np.isfinite(x).all() for x in final_model(path.parents[1])[1])
+    digits_config.train.base_lr, digits_config.train.steps = 1e-2, 1
+    loop.run(digits_config, tmp_path)
+    assert final_model(tmp_path)[0] == 1
+
+
+def test_numbers_that_are_too_far_from_the_mean_are_named(digits_config, tmp_path):
+    digits_config.data.std, digits_config.model.norm_pix = (1e-30,), False
+    with pytest.raises(Diverged, match=r"image 'handwritten_digits:.*' has values .* data\.std"):
+        loop.run(digits_config, tmp_path)
+
+
+def test_the_first_step_is_not_blamed_on_the_learning_rate(digits_config, tmp_path, monkeypatch):
+    step = loop.train_step
+
+    def broken(state, *arguments, **options):
+        state, numbers = step(state, *arguments, **options)
+        return state, numbers | {"loss": numbers["loss"] * np.nan}
+
+    monkeypatch.setattr(loop, "train_step", broken)
+    with pytest.raises(Diverged, match=r"step 1: loss nan.* it is not the learning rate"):
+        loop.run(digits_config, tmp_path)
 
 
 @pytest.mark.slow

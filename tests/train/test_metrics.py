@@ -1,7 +1,5 @@
 import json
 
-import pytest
-
 from mae_jax.train import metrics
 
 
@@ -22,17 +20,3 @@ def test_what_is_not_finite_is_null(tmp_path):
     writer.write(1, {"loss": float("nan")})
     writer.close()
     assert metrics.read(tmp_path) == [{"step": 1, "loss": None}]
-
-
-def test_progress_line(monkeypatch):
-    clock = iter([0.0, 10.0])
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: next(clock))
-    progress = metrics.Progress(first=100, steps=400, steps_per_epoch=50, batch_size=32)
-    progress.waited(2.0)
-    progress.aside(2.0)
-    numbers = progress.measure(200)
-    assert numbers == {"images_per_second": pytest.approx(400), "data_wait_share": 0.25}
-    assert progress.line(200, {"loss": 0.5, "lr": 1e-3} | numbers) == (
-        "step 200/400 (50%)  epoch 4.0  loss 0.5000  lr 1.00e-03  400 images/s"
-        "  data wait 25%  eta 0:00:16"
-    )

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mae_jax.errors import UsageError
+from mae_jax.parallel import Layout
+from mae_jax.train import fits
 from mae_jax.train.task import prepare
 
 
@@ -12,6 +15,32 @@ def task(digits_config):
     """100 images in batches of 16: 6.25 steps an epoch."""
     digits_config.train.steps, digits_config.train.epochs = None, 3.0
     return prepare(digits_config, 1)
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_refused(digits_config):
+    digits_config.train.warmup_epochs = 2.0
+    with pytest.raises(UsageError, match=r"warmup_epochs 2, 12 steps, is longer .* run of 8 steps"):
+        prepare(digits_config, 1)
+    digits_config.train.warmup_steps = 9
+    with pytest.raises(UsageError, match=r"train\.warmup_steps 9 is longer"):
+        prepare(digits_config, 1)
+
+
+def test_a_batch_that_no_memory_can_hold_is_refused(digits_config, monkeypatch):
+    digits_config.data.batch_size = 10**9
+    with pytest.raises(UsageError, match="data.batch_size 1000000000 takes at least .* GiB"):
+        prepare(digits_config, 1)
+    digits_config.data.batch_size = 64
+    monkeypatch.setattr(fits, "machine_memory", lambda: 8_000)
+    with pytest.raises(UsageError, match="of pixels at a time, .* this machine has"):
+        prepare(digits_config, 1)
+
+
+def test_a_batch_larger_than_the_data_is_said(digits_config):
+    digits_config.data.batch_size = 128
+    task = prepare(digits_config, 8)
+    said = task.described(Layout.of(task.split))
+    assert "data.batch_size 128 is more than the 100 images of an epoch" in said
 
 
 def due(task, epochs):

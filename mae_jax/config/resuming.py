@@ -1,0 +1,63 @@
+"""What may change when a run is resumed, because its state and the order of its data stay true."""
+
+import json
+import os
+from typing import Any
+
+from mae_jax.config.reading import flatten
+
+# Keys, and whole sections, whose change leaves a run the same run, each with the reason. With
+# another value of any other key it would be a different one, which needs another work folder.
+MAY_CHANGE = {
+    "model.dtype": "of the computation; what is kept is float32, and auto follows the devices too",
+    "model.attention": "the same sums in another order",
+    "model.remat": "the same numbers, computed again instead of stored",
+    "model.scan": "parameters lie the same way",
+    "data.name": "what it names is compared by its fingerprint",
+    "data.folder": "what it holds is compared by its fingerprint: it may have moved",
+    "data.mixture": "the sets and their shares are in the fingerprint",
+    "data.dir": "where tfds keeps what data.name names",
+    "data.eval_split": "of measures only",
+    "data.eval_crop": "of measures only",
+    "data.workers": "who decodes; batches are the same",
+    "data.cache": "when images are decoded; batches are the same",
+    "data.broken_share": "how many may be replaced, not by what",
+    "train.epochs": "how long; the schedule is that of the new length, which a line says",
+    "train.steps": "as train.epochs",
+    "train.accumulate": "the gradient of the same batch, in other parts",
+    "parallel": "where things lie; batches, masks and state do not depend on it",
+    "checkpoint": "when it is saved",
+    "log": "what is told of it",
+}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for all keys that make two resolved configs different runs."""
+    return [
+        _line(*change)
+        for change in _changed(old, new)
+        if not {change[0], change[0].split(".")[0]} & MAY_CHANGE.keys() and not _same_path(*change)
+    ]
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for all that differs between two trees of dictionaries."""
+    return [_line(*change) for change in _changed(old, new)]
+
+
+def _changed(old, new):
+    old, new = (flatten(json.loads(json.dumps(tree))) for tree in (old, new))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield name, old.get(name), new.get(name)
+
+
+def _same_path(name, old, new) -> bool:
+    """Whether it is the source of the encoder, by another path."""
+    if name != "init_from" or None in (old, new):
+        return False
+    return os.path.realpath(old) == os.path.realpath(new)
+
+
+def _line(name, old, new):
+    return f"{name}: {old!r} -> {new!r}"
