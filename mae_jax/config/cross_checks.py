@@ -33,6 +33,8 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             )
     if data.pixels == "float32" and not (data.mean and data.std):
         raise UsageError(NO_STATISTICS)
+    if data.labels is not None and data.folder is None:
+        raise UsageError(f"data.labels {data.labels!r} goes with data.folder, which is not set")
     if data.labels_per_class is not None and data.labels_share is not None:
         raise UsageError(
             f"at most one of data.labels_per_class (now {data.labels_per_class}) and "

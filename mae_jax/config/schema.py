@@ -211,6 +211,11 @@ SCHEMA: dict[str, Any] = {
             allowed=lambda std: _numbers(std) and all(s > 0 for s in std),
             range="of numbers above 0",
         ),
+        "labels": Key(
+            None,
+            "table of labels for data.folder: a CSV file with the columns name and class",
+            kind=str,
+        ),
         "labels_per_class": Key(
             None, "train on this many labelled images per class only", kind=int, **_at_least(1)
         ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data import splits, tables
 from mae_jax.data.folder import FileSource, FolderSource
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.data.tfds_sets import TfdsSource
@@ -175,9 +176,23 @@ def open_source(data, split: str, classes: Sequence[str] = ()) -> Source:
             [_open(name, split, data.dir, classes) for name, _ in data.mixture],
             [float(weight) for _, weight in data.mixture],
         )
-    if data.folder is not None:
+    if data.folder is None:
+        return TfdsSource(data.name, split, data.dir)
+    if data.labels is None:
         return FolderSource(data.folder, split, classes)
-    return TfdsSource(data.name, split, data.dir)
+    labels = tables.read(data.labels, FolderSource(data.folder, splits.ALL))
+    return tables.Labelled(FolderSource(data.folder, split), labels, classes)
+
+
+def labelled(source: Source) -> Source:
+    """Those of the records that have a label; all of a source without any, or of unknown ones."""
+    labels = source.known_labels() if source.classes else None
+    if labels is None or (labels != NO_LABEL).all():
+        return source
+    chosen = np.flatnonzero(labels != NO_LABEL)
+    if not len(chosen):
+        raise UsageError(f"none of {len(source)} images has a label; data.labels names others")
+    return Subset(source, chosen)
 
 
 def _open(name, split, directory, classes):

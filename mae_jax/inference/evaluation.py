@@ -40,7 +40,7 @@ def evaluate(weights: Weights, config, out: str | Path | None = None) -> dict[st
     config_lib.validate(config, trains=False)
     folder = _make(out)
     data = config.data
-    source = sources.open_source(data, data.eval_split or data.split)
+    source = sources.labelled(sources.open_source(data, data.eval_split or data.split))
     tally, broken = _tally(
         _classifier(weights, config), source, pixels_for(weights, config), data.broken_share
     )

@@ -154,9 +154,10 @@ def _split(config, objective, recipe, devices):
 
 def _open_data(config):
     data = config.data
-    train = sources.open_source(data, data.split)
-    train = few.few_labels(train, data)
-    held_out = None
+    train, held_out = sources.open_source(data, data.split), None
     if data.eval_split is not None:
         held_out = sources.open_source(data, data.eval_split, train.classes)
-    return train, held_out
+    if config.train.objective != "reconstruct":
+        train = sources.labelled(train)
+        held_out = None if held_out is None else sources.labelled(held_out)
+    return few.few_labels(train, data), held_out

@@ -47,10 +47,11 @@ class Watch:
         self._config, self._broken = config, {}  # a ledger for each source
         self._patch_size = objective.dimensions.patch_size
         self._neighbours, self._temperature = config.log.knn_neighbours, config.log.knn_temperature
-        self._bank = None
+        self._bank = self._queries = None  # labelled records, for nearest neighbours
         if config.log.knn and held_out is not None and train.classes and held_out.classes:
-            some = np.random.default_rng(0).permutation(len(train))[: config.log.knn_images]
-            self._bank = sources.Subset(train, np.sort(some))
+            bank, self._queries = sources.labelled(train), sources.labelled(held_out)
+            some = np.random.default_rng(0).permutation(len(bank))[: config.log.knn_images]
+            self._bank = sources.Subset(bank, np.sort(some))
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """Means over the held-out records, each counted once.
@@ -79,12 +80,12 @@ class Watch:
         """kNN accuracy of the frozen encoder on held-out images, where there are labels."""
         if self._bank is None or not isinstance(self._objective, Reconstruct):
             return {}
-        bank, queries = self._features(state, self._bank), self._features(state, self._held_out)
+        bank, queries = self._features(state, self._bank), self._features(state, self._queries)
         value = knn.accuracy(
             bank,
             self._bank.labels(),
             queries,
-            self._held_out.labels(),
+            self._queries.labels(),
             classes=len(self._bank.classes),
             k=self._neighbours,
             temperature=self._temperature,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -20,6 +20,7 @@ EXAMPLES = settings(
     max_examples=int(os.environ.get("MAE_JAX_EXAMPLES", 12)),
     deadline=None,
     derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # an example takes seconds: too long to shrink
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 SMALL = {
