@@ -1,6 +1,7 @@
 """mae-jax VERB: runs the verb, prints its results, and turns errors into exit codes."""
 
 import json
+import os
 import sys
 import traceback
 from typing import Any
@@ -9,7 +10,7 @@ from absl import logging
 
 from mae_jax import __version__, errors
 from mae_jax.commands import flags, help, verbs
-from mae_jax.commands.verb import Verb
+from mae_jax.commands.verb import Group, Verb
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,29 +51,40 @@ def _leave_others(code: int, message: str = "") -> None:
 def _run(argv: list[str]) -> int:
     name, known = argv[1] if len(argv) > 1 else "--help", verbs()
     if name in ("--help", "-h", "help"):
-        print(help.of_all(known))
-        return 0
+        return _print(help.of_all(known))
     if name == "--version":
-        print(f"mae_jax {__version__}")
-        return 0
+        return _print(f"mae_jax {__version__}")
     if name not in known:
         raise errors.UsageError(f"verb {name!r} is unknown; known are {', '.join(known)}")
-    verb = known[name]
+    verb, arguments = known[name], argv[2:]
+    if isinstance(verb, Group):
+        action, arguments = verb.chosen(arguments)
+        verb = action or verb
     if "--help" in argv or "-h" in argv:
-        print(help.of_one(verb))
-        return 0
-    values = flags.parse(verb, [argv[0], *argv[2:]])
+        return _print(help.of_one(verb))
+    if isinstance(verb, Group):
+        actions = ", ".join(verb.titles)
+        raise errors.UsageError(f"ACTION ({actions}) is missing; it is needed by mae-jax {name}")
+    values = flags.parse(verb, [argv[0], *arguments])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in data.progress
     first = _begin(verb, values)
     result = verb.function(**{k: v for k, v in values.items() if k not in flags.NOT_ARGUMENTS})
     if not first:
         return 0
     if values.get("json"):
-        for line in result if isinstance(result, list) else [result]:
-            print(json.dumps(line))
+        lines = result if isinstance(result, list) else [result]
+        _print("\n".join(map(json.dumps, lines)))
     else:
-        print(verb.text(result))
+        _print(verb.text(result))
     return verb.exit_code(result)
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who reads it, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _begin(verb: Verb, values: dict[str, Any]) -> bool:
@@ -85,7 +97,12 @@ def _begin(verb: Verb, values: dict[str, Any]) -> bool:
     if verb.run and "workdir" in values:
         from mae_jax import hosts
 
-        cluster = hosts.initialise(*(values.get(name, d) for name, d in flags.HOSTS.items()))
+        cluster = hosts.initialise(
+            values.get("coordinator"),
+            values.get("num_processes"),
+            values.get("process_id"),
+            values.get("init_timeout", 300),
+        )
         print(hosts.describe(cluster), file=sys.stderr, flush=True)
         first = hosts.is_first()
     host_memory.keep()

@@ -7,11 +7,11 @@ import functools
 import importlib
 import pkgutil
 
-from mae_jax.commands.verb import Verb
+from mae_jax.commands.verb import Group, Verb
 
 
 @functools.cache
-def verbs() -> dict[str, Verb]:
+def verbs() -> dict[str, Verb | Group]:
     """Every verb by its name, in the order of `mae-jax --help`."""
     modules = (
         importlib.import_module(f"{__name__}.{found.name}")

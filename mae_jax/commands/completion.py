@@ -1,38 +1,84 @@
-"""mae-jax completion: a script that completes verbs, flags and config keys in a shell."""
+"""mae-jax completion: a script that completes verbs, flags, config keys and files in a shell."""
 
-from mae_jax.commands.verb import Positional, Verb
+from collections.abc import Iterator
+
+from mae_jax.commands.verb import Group, Positional, Verb, choices
 from mae_jax.errors import UsageError
 
 SHELLS = ("bash", "zsh")
-_SCRIPT = """\
-_mae_jax() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" line="${{COMP_LINE:0:COMP_POINT}}" options
-    local current="${{line##* }}"
-    if [[ "$current" == *=* ]]; then  # a file, or what else stands for it
-        local value="${{current#*=}}"
-        COMPREPLY=($(compgen -f -- "$value"))
-        compopt -o filenames 2>/dev/null
-        return
-    fi
-    if [[ "$COMP_CWORD" == 1 ]]; then
-        COMPREPLY=($(compgen -W "{verbs}" -- "$word"))
-        return
-    fi
-    case "${{COMP_WORDS[1]}}" in
-{cases}
-    *) options="" ;;
+# Of both shells. A word is the verb, or the verb and its action; flags end in "=" or in nothing.
+_TABLES = """\
+_mae_jax_keys="{keys}"
+_mae_jax_words() {{  # what may follow a verb; without one, the verbs
+    case "$1" in
+    "") echo "{verbs}" ;;
+{words}
     esac
-    if [[ "$current" == -* ]]; then
-        COMPREPLY=($(compgen -W "$options" -- "$current"))
-        [[ "${{COMPREPLY[0]}}" == *= ]] && compopt -o nospace 2>/dev/null
-    else
-        COMPREPLY=($(compgen -f -- "$word"))
-        compopt -o filenames 2>/dev/null
-    fi
 }}
-complete -F _mae_jax mae-jax
+_mae_jax_flags() {{
+    case "$1" in
+{flags}
+    esac
+}}
+_mae_jax_values() {{  # of a verb's flag, where they can be counted
+    case "$1 $2" in
+{values}
+    esac
+}}
 """
-_ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"
+_BASH = """\
+_mae_jax() {
+    local verb="${COMP_WORDS[1]}" word="${COMP_WORDS[COMP_CWORD]}" flag=""
+    local before="${COMP_WORDS[COMP_CWORD-1]}" found=""
+    (( COMP_CWORD > 2 )) && [[ -z "$(_mae_jax_flags "$verb")" ]] && verb="$verb ${COMP_WORDS[2]}"
+    # Bash takes --FLAG=VALUE apart.
+    if [[ "$word" == "=" ]]; then
+        flag="$before" word=""
+    elif [[ "$before" == "=" ]]; then
+        flag="${COMP_WORDS[COMP_CWORD-2]}"
+    fi
+    if [[ -n "$flag" ]]; then
+        found="$(_mae_jax_values "$verb" "$flag")"
+    elif [[ "$word" == -* ]]; then
+        found="$(_mae_jax_flags "$verb")"
+    elif (( COMP_CWORD == 1 )); then
+        found="$(_mae_jax_words "")"
+    elif (( COMP_CWORD == 2 )); then
+        found="$(_mae_jax_words "$verb")"
+    fi
+    # Where nothing is found, bash completes files.
+    COMPREPLY=($(compgen -W "$found" -- "$word"))
+    [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+complete -o default -F _mae_jax mae-jax
+"""
+_ZSH = """\
+_mae_jax() {
+    local verb="$words[2]" flag
+    local -a found
+    (( CURRENT > 3 )) && [[ -z "$(_mae_jax_flags "$verb")" ]] && verb="$verb $words[3]"
+    if [[ "$PREFIX" == -*=* ]]; then
+        flag="${PREFIX%%=*}"
+        compset -P '*='
+        found=(${=$(_mae_jax_values "$verb" "$flag")})
+    elif [[ "$PREFIX" == -* ]]; then
+        found=(${=$(_mae_jax_flags "$verb")})
+    elif (( CURRENT == 2 )); then
+        found=(${=$(_mae_jax_words "")})
+    elif (( CURRENT == 3 )); then
+        found=(${=$(_mae_jax_words "$verb")})
+    fi
+    if (( ! $#found )); then
+        _files
+        return
+    fi
+    compadd -S '' -- ${(M)found:#*=}
+    compadd -- ${found:#*=}
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+compdef _mae_jax mae-jax
+"""
 
 
 def completion(shell: str) -> dict[str, str]:
@@ -47,22 +93,53 @@ def completion(shell: str) -> dict[str, str]:
     Raises:
       UsageError: another shell.
     """
+    if shell not in SHELLS:
+        raise UsageError(f"shell {shell!r} is unknown; known are {', '.join(SHELLS)}")
+    return {"script": _tables() + (_BASH if shell == "bash" else _ZSH)}
+
+
+def _tables() -> str:
     from mae_jax.commands import verbs
     from mae_jax.commands.flags import every_flag
     from mae_jax.config.schema import all_keys
 
-    if shell not in SHELLS:
-        raise UsageError(f"shell {shell!r} is unknown; known are {', '.join(SHELLS)}")
-    keys = ["--config=", *(f"--config.{name}=" for name, _ in all_keys())]
-    cases = []
-    for name, verb in verbs().items():
-        options = [
-            f"--{flag.name}" + ("" if verb.type(flag) is bool else "=") for flag in every_flag(verb)
-        ]
-        options += ["--help", *(keys if verb.config else [])]
-        cases.append(f'    {name}) options="{" ".join(options)}" ;;')
-    script = _SCRIPT.format(verbs=" ".join(verbs()), cases="\n".join(cases))
-    return {"script": script if shell == "bash" else _ZSH + script}
+    words, flags = [], []
+    values = [(f"*' --config.{name}'", found) for name, key in all_keys() if (found := _of(key))]
+    for verb in verbs().values():
+        if isinstance(verb, Group):
+            words.append((f'"{verb.name}"', verb.titles))
+        elif verb.positionals and (found := choices(verb.positionals[0].title)):
+            words.append((f'"{verb.name}"', found))
+    for verb in _each(verbs().values()):
+        named = every_flag(verb)
+        ends = ["" if verb.type(flag) is bool else "=" for flag in named]
+        options = [f"--{flag.name}{end}" for flag, end in zip(named, ends, strict=True)]
+        options += ["--help"] + (["--config=", "$_mae_jax_keys"] if verb.config else [])
+        flags.append((f'"{verb.name}"', options))
+        values += [(f'"{verb.name} --{f.name}"', f.choices) for f in named if f.choices]
+    return _TABLES.format(
+        keys=" ".join(f"--config.{name}=" for name, _ in all_keys()),
+        verbs=" ".join(verbs()),
+        words=_cases(words),
+        flags=_cases(flags),
+        values=_cases(values),
+    )
+
+
+def _each(verbs) -> Iterator[Verb]:
+    for verb in verbs:
+        yield from verb.actions if isinstance(verb, Group) else (verb,)
+
+
+def _of(key) -> list[str]:
+    """What can be chosen from for a config key."""
+    if key.type is bool:
+        return ["True", "False"]
+    return key.range.removeprefix("one of ").split(", ") if key.range.startswith("one of ") else []
+
+
+def _cases(rows) -> str:
+    return "\n".join(f'    {pattern}) echo "{" ".join(found)}" ;;' for pattern, found in rows)
 
 
 VERB = Verb(
@@ -70,7 +147,7 @@ VERB = Verb(
     place=13,
     usage="bash|zsh",
     example="bash > ~/.local/share/bash-completion/completions/mae-jax",
-    positionals=(Positional("shell", "SHELL", "bash or zsh"),),
+    positionals=(Positional("shell", "bash|zsh", "the shell; it may also eval the script"),),
     computes=False,
-    text=lambda result: result["script"],
+    text=lambda result: result["script"].rstrip(),
 )

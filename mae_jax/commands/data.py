@@ -4,69 +4,41 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.commands import configs
-from mae_jax.commands.verb import Flag, Positional, Verb, text
+from mae_jax.commands.verb import Flag, Group, Positional, Verb, text
 from mae_jax.errors import BrokenRecord, UsageError
 
-ACTIONS = ("prepare", "check", "stats")
 
-
-def data(
-    action: str,
-    folder: str | None = None,
+def prepare(
+    folder: str | Path,
+    out: str | Path,
     *,
-    config: configs.Config | None = None,
-    out: str | Path | None = None,
     shrink: int | None = None,
     quality: int = 95,
     shard_mb: int = 64,
     workers: int | None = None,
     beam: str | None = None,
-    images: int = 10_000,
 ) -> dict[str, Any]:
-    """Prepare, check or measure sets of images.
+    """Turn a folder of images into shards with checksums, which data.folder takes.
 
     Args:
-      action: "prepare" turns a folder into shards with checksums, which data.folder takes;
-        "check" reads every record, names the broken ones and measures images per second;
-        "stats" measures mean and deviation of every channel, for data.mean and data.std.
-      folder: of images; for "check" and "stats" the config's data may stand in for it.
-      config: what images are to become; the defaults where there is none.
-      out, shrink, quality, shard_mb: of "prepare"; as of `data.prepare.prepare`.
-      workers: processes; one per core by default.
-      beam: options of Apache Beam, on whose runner "prepare" then works.
-      images: that "stats" looks at, at most.
+      folder, out, shrink, quality, workers: as of `data.prepare.prepare`.
+      shard_mb: images per shard, in MiB.
+      beam: options of Apache Beam, on whose runner the work is then done.
 
     Returns:
-      What `data.prepare.prepare`, `data.check.check` or `data.check.statistics` gives.
+      What `data.prepare.prepare` gives.
 
     Raises:
-      UsageError: no such action, what it needs is not given, or as of those.
+      UsageError: as that; or Beam is not installed.
     """
-    if action == "prepare":
-        return _prepare(folder, out, beam, shrink, quality, shard_mb, workers)
-    if action not in ACTIONS:
-        raise UsageError(f"data {action!r} is unknown; known are {', '.join(ACTIONS)}")
-    from mae_jax.data import check
+    from mae_jax.data import prepare as preparer
 
-    source, picture, given = _opened(folder, config)
-    if action == "check":
-        return check.check(source, picture, workers, any_kind=not given)
-    result = check.statistics(source, picture, images, workers)
-    return result | {name: tuple(result[name]) for name in ("mean", "std")}
-
-
-def _prepare(folder, out, beam, shrink, quality, shard_mb, workers):
-    from mae_jax.data import prepare
-
-    if folder is None or out is None:
-        title = "FOLDER" if folder is None else "--out"
-        raise UsageError(f"{title} is missing; it is needed by mae-jax data prepare")
     runner = None
     if beam is not None:
         from mae_jax.data import beam as beam_lib
 
         runner = beam_lib.runner(beam)
-    return prepare.prepare(
+    return preparer.prepare(
         str(folder),
         str(out),
         shrink=shrink,
@@ -77,59 +49,132 @@ def _prepare(folder, out, beam, shrink, quality, shard_mb, workers):
     )
 
 
+def check(
+    folder: str | Path | None = None,
+    *,
+    config: configs.Config | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Read every record, name the broken ones, and measure images per second.
+
+    Args:
+      folder: of images; the config's data may stand in for it.
+      config: what images are to become; without one, any kind of image will do.
+      workers: processes; one per core by default.
+
+    Returns:
+      What `data.check.check` gives.
+
+    Raises:
+      UsageError: no such data, or two of them.
+    """
+    from mae_jax.data import check as checker
+
+    source, picture = _opened(folder, config)
+    return checker.check(source, picture, workers, any_kind=config is None)
+
+
+def stats(
+    folder: str | Path | None = None,
+    *,
+    config: configs.Config | None = None,
+    images: int = 10_000,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Measure mean and deviation of every channel, as data.mean and data.std take them.
+
+    Args:
+      folder: of images; the config's data may stand in for it.
+      config: what images are to become; the defaults where there is none.
+      images: looked at, at most.
+      workers: processes; one per core by default.
+
+    Returns:
+      What `data.check.statistics` gives.
+
+    Raises:
+      UsageError: no such data, or two of them.
+      BrokenRecord: not one image can be read.
+    """
+    from mae_jax.data import check as checker
+
+    result = checker.statistics(*_opened(folder, config), images, workers)
+    return result | {name: tuple(result[name]) for name in ("mean", "std")}
+
+
 def _opened(folder, config):
-    """Records, how they become pixels, and whether anything was said of that."""
+    """Records, and how they become pixels."""
     from mae_jax.config import default_config, validate
     from mae_jax.data import check, loader, sources
 
-    given = config is not None
-    config = configs.read(config) if given else default_config()
+    if folder is None and config is None:
+        raise UsageError("exactly one of FOLDER and --config must be given")
+    config = default_config() if config is None else configs.read(config)
     if folder is not None:
         if config.data.name or config.data.folder or config.data.mixture:
             raise UsageError("exactly one of FOLDER and a --config that names data must be given")
         config.data.folder, config.data.split = str(folder), "all"
-    elif not given:
-        raise UsageError("exactly one of FOLDER and --config must be given")
-    if config.train.epochs is None and config.train.steps is None:
-        config.train.epochs = 1.0  # a config is whole with a length, though nothing is trained
     config = check.unstandardised(config)
-    validate(config)
-    source = sources.open_source(config.data, config.data.split)
-    return source, loader.Picture.from_config(config), given
+    validate(config, trains=False)
+    return sources.open_source(config.data, config.data.split), loader.Picture.from_config(config)
 
 
 def _positive(name, most=None):
-    def parse(value):
-        if value < 1 or (most is not None and value > most):
-            limit = "at least 1" if most is None else f"from 1 to {most}"
-            raise UsageError(f"--{name}={value} must be {limit}")
-        return value
+    limit = "at least 1" if most is None else f"from 1 to {most}"
+
+    def parse(text):
+        if not text.isdecimal() or not 1 <= int(text) <= (most or int(text)):
+            raise UsageError(f"--{name}={text} must be a whole number {limit}")
+        return int(text)
 
     return parse
 
 
-VERB = Verb(
-    data,
+_FOLDER = Positional("folder", "FOLDER", "of images")
+_WORKERS = Flag("workers", "N", "processes; one per core by default", _positive("workers"))
+
+VERB = Group(
+    "data",
+    "Prepare, check or measure sets of images.",
     place=12,
-    usage="prepare FOLDER --out=SET [--shrink=SIDE] [--workers=N] [--beam=OPTIONS]\n"
-    "check FOLDER|--config=FILE [--workers=N]\n"
-    "stats FOLDER|--config=FILE [--images=N]",
-    example="stats PHOTOS",
-    positionals=(
-        Positional("action", f"ACTION ({', '.join(ACTIONS)})", "what to do"),
-        Positional("folder", "FOLDER", "of images"),
+    actions=(
+        Verb(
+            prepare,
+            group="data",
+            usage="FOLDER --out=SET [--shrink=SIDE] [--workers=N] [--beam=OPTIONS]",
+            example="PHOTOS --out=SET --shrink=256",
+            positionals=(_FOLDER,),
+            flags=(
+                Flag("out", "SET", "the folder that is made"),
+                Flag("shrink", "SIDE", "longest shorter side in pixels; larger images are shrunk"),
+                Flag("quality", "Q", "of JPEG files that were shrunk", _positive("quality", 100)),
+                Flag("shard_mb", "N", "images per shard, in MiB"),
+                _WORKERS,
+                Flag("beam", "OPTIONS", "of Apache Beam, such as --runner=DirectRunner"),
+            ),
+            computes=False,
+        ),
+        Verb(
+            check,
+            group="data",
+            usage="FOLDER|--config=FILE [--workers=N]",
+            example="PHOTOS",
+            positionals=(_FOLDER,),
+            config="default",
+            flags=(_WORKERS,),
+            computes=False,
+            text=lambda result: text({k: v for k, v in result.items() if k != "broken_records"}),
+            exit_code=lambda result: BrokenRecord.exit_code if result["broken"] else 0,
+        ),
+        Verb(
+            stats,
+            group="data",
+            usage="FOLDER|--config=FILE [--images=N] [--workers=N]",
+            example="PHOTOS --config.model.channels=1",
+            positionals=(_FOLDER,),
+            config="default",
+            flags=(Flag("images", "N", "looked at, at most", _positive("images")), _WORKERS),
+            computes=False,
+        ),
     ),
-    config="optional",
-    flags=(
-        Flag("out", "SET", "the folder that prepare makes"),
-        Flag("shrink", "SIDE", "longest shorter side in pixels; larger images are shrunk to it"),
-        Flag("quality", "Q", "of JPEG files that were shrunk", _positive("quality", 100)),
-        Flag("shard_mb", "N", "images per shard, in MiB"),
-        Flag("workers", "N", "processes; one per core by default", _positive("workers")),
-        Flag("beam", "OPTIONS", "of Apache Beam, such as --runner=DirectRunner"),
-        Flag("images", "N", "that stats looks at, at most", _positive("images")),
-    ),
-    computes=False,
-    text=lambda result: text({k: v for k, v in result.items() if k != "broken_records"}),
-    exit_code=lambda result: BrokenRecord.exit_code if result.get("broken_records") else 0,
 )

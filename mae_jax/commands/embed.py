@@ -1,7 +1,7 @@
 """mae-jax embed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mae_jax.commands import configs
 from mae_jax.commands import images as images_lib
@@ -11,13 +11,13 @@ from mae_jax.errors import UsageError
 
 
 def embed(
-    source: str,
+    source: str | Path,
     *,
     out: str | Path,
     images: str | Path | None = None,
     config: configs.Config | None = None,
     output: str = "mean",
-    **reading: Any,
+    **reading: Unpack[sources_lib.EncoderReading],
 ) -> dict[str, Any]:
     """Write the features of every image; the same command again goes on.
 
@@ -65,8 +65,9 @@ VERB = Verb(
     flags=(
         images_lib.IMAGES,
         Flag("out", "FILE", "ends in .npz or .parquet"),
-        Flag("output", "NAME", "mean of the patch tokens, class token, or all patches"),
-        *sources_lib.FLAGS,
-        sources_lib.CHANNELS,
+        Flag(
+            "output", "mean|token|patches", "mean of the patch tokens, class token, or all patches"
+        ),
+        *sources_lib.ENCODER_FLAGS,
     ),
 )

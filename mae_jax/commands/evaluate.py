@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mae_jax.commands import configs
 from mae_jax.commands import sources as sources_lib
@@ -11,13 +11,13 @@ from mae_jax.errors import UsageError
 
 
 def evaluate(
-    source: str,
+    source: str | Path,
     *,
     config: configs.Config,
     out: str | Path | None = None,
     robustness: Sequence[str] = (),
     root: str | Path | None = None,
-    **reading: Any,
+    **reading: Unpack[sources_lib.Reading],
 ) -> dict[str, Any]:
     """Measure a classifier on held-out images, or on the robustness sets of ImageNet.
 
@@ -55,7 +55,11 @@ VERB = Verb(
     config="needed",
     flags=(
         Flag("out", "FOLDER", "for details: per class, confusion, calibration"),
-        Flag("robustness", "NAME,NAME", "imagenet_c, imagenet_a, imagenet_r, imagenet_sketch"),
+        Flag(
+            "robustness",
+            "imagenet_c,imagenet_a,imagenet_r,imagenet_sketch",
+            "some of these sets, instead of the config's images",
+        ),
         Flag("root", "FOLDER", "where their folders lie; tfds by default"),
         *sources_lib.FLAGS,
     ),

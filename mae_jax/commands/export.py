@@ -1,26 +1,26 @@
 """mae-jax export."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mae_jax.commands import sources
 from mae_jax.commands.verb import Flag, Verb, text
 
 
 def export(
-    source: str,
+    source: str | Path,
     *,
     format: str,
     out: str | Path,
     part: str | None = None,
     license: str | None = None,
     force: bool = False,
-    **reading: Any,
+    **reading: Unpack[sources.EncoderReading],
 ) -> dict[str, Any]:
     """Write weights for another library, with a card and hashes, and read them back.
 
     Args:
-      source: of the weights.
+      source: of the weights: a work folder, a file, or an exported folder.
       format, out, part, license, force: as of `weights.export.export`.
       reading: as of `commands.sources.weights_of`.
 
@@ -50,13 +50,12 @@ VERB = Verb(
     example="runs/digits --format=safetensors --out=digits-encoder --part=encoder",
     positionals=(sources.SOURCE,),
     flags=(
-        Flag("format", "NAME", "huggingface, timm, pth, npz, safetensors or onnx"),
+        Flag("format", "huggingface|timm|pth|npz|safetensors|onnx", "whose"),
         Flag("out", "FOLDER", "to be made"),
-        Flag("part", "PART", "encoder or full; by default as much as the format can hold"),
+        Flag("part", "encoder|full", "by default as much as the format can hold"),
         Flag("license", "NAME", "of the weights, where SOURCE does not say it"),
         Flag("force", "", "take weights that are not trained, or not to the end"),
-        *sources.FLAGS,
-        sources.CHANNELS,
+        *sources.ENCODER_FLAGS,
     ),
     computes=False,
     text=_text,

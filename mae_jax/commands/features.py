@@ -1,14 +1,20 @@
 """mae-jax features."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mae_jax.commands import images as images_lib
 from mae_jax.commands import sources
 from mae_jax.commands.verb import Flag, Verb
 
 
-def features(source: str, *, images: str | Path, out: str | Path, **reading: Any) -> dict[str, Any]:
+def features(
+    source: str | Path,
+    *,
+    images: str | Path,
+    out: str | Path,
+    **reading: Unpack[sources.EncoderReading],
+) -> dict[str, Any]:
     """Draw patch tokens as colours, and where the class token looks.
 
     Args:
@@ -36,7 +42,6 @@ VERB = Verb(
     flags=(
         images_lib.IMAGES,
         Flag("out", "FILE.png", "the picture"),
-        *sources.FLAGS,
-        sources.CHANNELS,
+        *sources.ENCODER_FLAGS,
     ),
 )

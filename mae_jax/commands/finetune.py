@@ -93,10 +93,10 @@ VERB = Verb(
     run=True,
     flags=(
         Flag("draws", "N", "of the labels, where few are used; of the seed otherwise"),
-        Flag("labels", "N,N,all", "labels per class to compare", _count),
-        Flag("blocks", "N,N", "numbers of trained blocks to compare", _blocks),
+        Flag("labels", "N,N,…", "labels per class to compare, or `all` of them", _count),
+        Flag("blocks", "N,N,…", "numbers of trained blocks to compare", _blocks),
         Flag("baselines", "", "also from scratch, and logistic regression on pixels"),
-        Flag("scratch", "CONFIG", "recipe of the run from scratch"),
+        Flag("scratch", "CONFIG", "config file of the run from scratch; --scratch.KEY=VALUE too"),
     ),
     text=_text,
 )

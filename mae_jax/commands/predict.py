@@ -1,7 +1,7 @@
 """mae-jax predict."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mae_jax.commands import images as images_lib
 from mae_jax.commands import sources as sources_lib
@@ -9,13 +9,13 @@ from mae_jax.commands.verb import Flag, Verb
 
 
 def predict(
-    source: str,
+    source: str | Path,
     *,
     images: str | Path,
     out: str | Path,
     top: int = 5,
     sheet: str | Path | None = None,
-    **reading: Any,
+    **reading: Unpack[sources_lib.Reading],
 ) -> dict[str, Any]:
     """Name the likeliest classes of new images: a CSV table, and a sheet of pictures.
 

@@ -34,5 +34,6 @@ VERB = Verb(
     usage="--config=FILE --workdir=FOLDER",
     example="--config=configs/digits.py --workdir=runs/digits",
     config="needed",
+    keys=True,
     run=True,
 )

@@ -76,8 +76,10 @@ VERB = Verb(
     run=True,
     flags=(
         Flag("out", "FOLDER", "for the table and the plot of a comparison"),
-        Flag("methods", "NAME,NAME", "logistic, knn, knn_centred or linear"),
-        Flag("output", "NAME", "of the encoder: token or mean; by default the class token"),
+        Flag("methods", "logistic,knn,linear", "some of these"),
+        Flag(
+            "output", "token|mean", "of the encoder; by default the class token, where it has one"
+        ),
         Flag("draws", "N", "of few labels"),
         Flag("heads", "N", "attention heads, where a SOURCE does not say it"),
     ),

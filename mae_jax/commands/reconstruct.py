@@ -1,7 +1,7 @@
 """mae-jax reconstruct."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mae_jax.commands import images as images_lib
 from mae_jax.commands import sources
@@ -9,14 +9,14 @@ from mae_jax.commands.verb import Flag, Verb
 
 
 def reconstruct(
-    source: str,
+    source: str | Path,
     *,
     images: str | Path,
     out: str | Path,
     mask_ratio: float | None = None,
     sampling: str | None = None,
     seed: int = 0,
-    **reading: Any,
+    **reading: Unpack[sources.Reading],
 ) -> dict[str, Any]:
     """Draw what a model makes of hidden patches.
 
@@ -53,7 +53,7 @@ VERB = Verb(
         images_lib.IMAGES,
         Flag("out", "FILE.png", "the picture"),
         Flag("mask_ratio", "R", "share of the patches that is hidden; the model's own by default"),
-        Flag("sampling", "NAME", "random, block or grid; the model's own by default"),
+        Flag("sampling", "random|block|grid", "the model's own by default"),
         Flag("seed", "N", "draws the masks"),
         *sources.FLAGS,
     ),

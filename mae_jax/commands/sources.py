@@ -1,65 +1,77 @@
 """SOURCE: the weights that a verb works on, with what goes along on the command line."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from mae_jax.commands.verb import Flag, Positional
 from mae_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from mae_jax.weights.described import Weights
 
 HELP = """SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers',
 timm's or mae-jax export's; --config.init_from takes the same."""
 SOURCE = Positional("source", "SOURCE", "whose weights: a work folder, a file, an exported folder")
 
 
-def sides(text: str) -> tuple[int, int]:
-    """Height and width, from one number or two as in 224x160."""
-    numbers = [int(number) for number in re.findall(r"\d+", text)]
-    if len(numbers) not in (1, 2) or re.search(r"[^\d,x() ]", text) or min(numbers) < 1:
-        raise UsageError(f"{text!r} must be one number, or two as in 224x160")
-    return numbers[0], numbers[-1]
+def _sides(name: str) -> Callable[[str], tuple[int, int]]:
+    """Reads height and width, from one number or two as in 224x160."""
 
-
-def _sides_of(name):
     def parse(text):
-        try:
-            return sides(text)
-        except UsageError as error:
-            raise UsageError(f"--{name}: {error}") from None
+        numbers = [int(number) for number in re.findall(r"\d+", text)]
+        if len(numbers) not in (1, 2) or re.search(r"[^\d,x() ]", text) or min(numbers) < 1:
+            raise UsageError(f"--{name}={text} must be one number, or two as in 224x160")
+        return numbers[0], numbers[-1]
 
     return parse
 
 
+class Reading(TypedDict, total=False):
+    """What goes along with a SOURCE; None, or nothing, is what SOURCE says."""
+
+    step: int | None
+    heads: int | None
+    decoder_heads: int | None
+    norm_pix: bool | None
+    image_size: int | tuple[int, int] | None
+    patch_size: int | tuple[int, int] | None
+
+
+class EncoderReading(Reading, total=False):
+    """What goes along where an encoder alone will do."""
+
+    channels: int | None
+
+
 FLAGS = (
-    Flag("step", "N", "which checkpoint of a work folder; the latest by default", type=int),
-    Flag("heads", "N", "attention heads, where SOURCE does not say it", type=int),
-    Flag("decoder_heads", "N", "of the decoder, likewise", type=int),
-    Flag("norm_pix", "", "whether the target is normalised, likewise", type=bool),
-    Flag(
-        "image_size",
-        "HxW",
-        "of images, to which positions are resized",
-        _sides_of("image_size"),
-    ),
-    Flag("patch_size", "HxW", "where SOURCE does not say it", _sides_of("patch_size")),
+    Flag("step", "N", "which checkpoint of a work folder; the latest by default"),
+    Flag("heads", "N", "attention heads"),
+    Flag("decoder_heads", "N", "those of the decoder"),
+    Flag("norm_pix", "", "whether the target is normalised"),
+    Flag("image_size", "HxW", "another size, to which positions are resized", _sides("image_size")),
+    Flag("patch_size", "HxW", "height and width of a patch", _sides("patch_size")),
 )
-CHANNELS = Flag("channels", "N", "of the images, where SOURCE was made for others", type=int)
+ENCODER_FLAGS = (*FLAGS, Flag("channels", "N", "of the images, where they are others"))
 
 
-def weights_of(source: str, part: str = "full", *, channels: int | None = None, **reading: Any):
+def weights_of(
+    source: str | Path, part: str = "full", **reading: Unpack[EncoderReading]
+) -> "Weights":
     """The `Weights` of SOURCE, adapted to what is asked for.
 
     Args:
       source: see `HELP`.
       part: as of `weights.read.read`.
-      channels: of the images, for an encoder alone.
-      reading: `step`, `heads`, `decoder_heads`, `norm_pix`, `image_size` and `patch_size`, as of
-        `weights.read.read`.
+      reading: `channels` of the images, for an encoder alone; the rest as of `weights.read.read`.
 
     Raises:
       UsageError: as `weights.read.read`.
     """
     from mae_jax.weights import read as reader
 
+    channels = reading.pop("channels", None)
     weights = reader.read(source, part=part, **reading)
     if channels not in (None, weights.dimensions.channels):
         if weights.kind != "encoder":

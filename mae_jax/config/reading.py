@@ -7,6 +7,7 @@ The keys themselves are in `schema`.
 
 import difflib
 import math
+import textwrap
 from collections.abc import Collection
 from typing import Any
 
@@ -63,25 +64,30 @@ def validate(config: config_dict.ConfigDict, *, trains: bool = True) -> None:
     for name in values:
         if name not in known:
             raise unknown_key(name)
-    for name, key in known.items():
+    for name in known:
         if name not in values:
             raise UsageError(
                 f"config key {name} is missing; a config starts from "
                 "mae_jax.config.default_config()"
             )
-        value = values[name]
-        if value is None:
-            if key.default is not None:
-                raise UsageError(f"config key {name} is unset; it must be {_expected(key)}")
-            continue
-        number = key.type is float and isinstance(value, int) and not isinstance(value, bool)
-        if not (number or isinstance(value, key.type)) or (
-            isinstance(value, bool) and key.type is not bool
-        ):
-            raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
-        if not _finite(value) or not _allowed(key, value):
-            raise UsageError(f"config key {name} is {value!r}; it must be {_expected(key)}")
+        check_value(name, values[name])
     check_together(config, trains=trains)
+
+
+def check_value(name: str, value: Any) -> None:
+    """Raises UsageError unless a key may have this value, whatever the others have."""
+    key = dict(all_keys())[name]
+    if value is None:
+        if key.default is not None:
+            raise UsageError(f"config key {name} is unset; it must be {expected(key)}")
+        return
+    number = key.type is float and isinstance(value, int) and not isinstance(value, bool)
+    if not (number or isinstance(value, key.type)) or (
+        isinstance(value, bool) and key.type is not bool
+    ):
+        raise UsageError(f"config key {name} is {value!r}; it must be {expected(key)}")
+    if not _finite(value) or not _allowed(key, value):
+        raise UsageError(f"config key {name} is {value!r}; it must be {expected(key)}")
 
 
 def take_given_source(config: config_dict.ConfigDict, given: Collection[str]) -> str | None:
@@ -138,15 +144,20 @@ def _allowed(key: Key, value) -> bool:
 
 def describe() -> str:
     """All keys with default and meaning, one a line, for `--help`."""
-    lines = []
+    lines, indent = [], " " * 6
     for name, key in all_keys():
         default = "" if key.default is None else f" [{key.default}]"
         limit = f" ({key.range})" if key.range else ""
-        lines.append(f"  --config.{name}{default}\n      {key.meaning}{limit}")
+        meaning = textwrap.fill(
+            key.meaning + limit, 98, initial_indent=indent, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        lines.append(f"  --config.{name}{default}\n{meaning}")
     return "\n".join(lines)
 
 
-def _expected(key: Key) -> str:
+def expected(key: Key) -> str:
+    """What a key must be, in words."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
     kind = names.get(key.type, "a tuple")
     return f"{kind} {key.range}".strip()

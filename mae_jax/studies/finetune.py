@@ -1,22 +1,27 @@
 """Fine-tuning over label counts, trained blocks and draws, beside what it must beat."""
 
+import dataclasses
+import functools
 import importlib.util
 import itertools
-import json
-import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mae_jax.data import few, loader, sources
+from mae_jax.config.architecture import adopt_architecture
+from mae_jax.data import few, sources
 from mae_jax.errors import UsageError
-from mae_jax.train import loop, metrics
+from mae_jax.inference.views import views
+from mae_jax.pixels import Pixels
+from mae_jax.studies import study
+from mae_jax.train import loop, workdir
 from mae_jax.visualize import curves
 from mae_jax.weights import start
 
 ALL = "all"
+_BATCH = 256
 
 
 def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def compare(
 
     Args:
       config: of the fine-tuning; `data.eval_split` must be set.
-      folder: gets a work folder for every run, `comparison.json`, and a plot.
+      folder: gets a work folder for every run, and what `studies.study` writes.
       draws: how many, numbered from `data.label_draw`.
       labels: per class, or "all"; none of them is what the config says.
       blocks: settings of `train.trained_blocks`; none is what the config says.
@@ -53,43 +58,64 @@ def compare(
       scratch: config of the run from scratch; that of the fine-tuning by default.
 
     Returns:
-      For every setting its accuracies, their mean and their standard deviation.
+      For every setting its row, as of `study.run`, and where table and plot lie.
 
     Raises:
       UsageError: the config names no held-out images, besides what `run` raises.
+      Diverged: all of it did; what diverged beside others is noted in its row.
     """
     _check(config, draws, labels, blocks, baselines)
-    rows: dict[tuple, dict[str, Any]] = {}
     first = config.data.label_draw
-    grid = itertools.product(labels or [None], blocks or [None], range(first, first + draws))
-    for count, trained, draw in grid:
-        for method in _methods(config, baselines, trained):
-            one = scratch if method == "scratch" and scratch is not None else config
-            one = _setting(one, config, count, trained, draw, method)
-            if method == "pixels":
-                accuracy = _logistic_regression(one)
-            else:
-                name = [method]
-                name += [] if count is None else [f"labels{count}"]
-                name += [] if trained is None else [f"blocks{trained:g}"]
-                where = Path(folder) / "-".join([*name, str(draw)])
-                accuracy = accuracy_of(run(one, where, quiet=True))
-            row = {"method": method, "labels": count, "blocks": trained, "accuracies": []}
-            rows.setdefault((method, count, trained), row)["accuracies"].append(accuracy)
-        latest = ", ".join(
-            f"{method} {row['accuracies'][-1]:.1%}"
-            for (method, *setting), row in rows.items()
-            if setting == [count, trained]
+    trials = [
+        _trial(_Setting(method, count, trained), draw, config, scratch)
+        for count, trained, draw in itertools.product(
+            labels or [None], blocks or [None], range(first, first + draws)
         )
-        metrics.say(f"{_title(count, trained)}draw {draw}: {latest}")
-    found = list(rows.values())
-    for row in found:
-        row["mean"] = statistics.mean(row["accuracies"])
-        row["deviation"] = statistics.stdev(row["accuracies"]) if draws > 1 else None
-    path = Path(folder).absolute() / "comparison.json"
-    path.write_text(json.dumps(found, indent=1))
-    plot = curves.draw(found, path.with_name("comparison.png")) if labels or blocks else None
-    return {"accuracy": found, "comparison": str(path), "plot": plot and str(plot)}
+        for method in _methods(config, baselines, trained)
+    ]
+    rows = study.run(trials, len(trials), folder)
+    plot = functools.partial(curves.draw, rows) if labels or blocks else None
+    return {
+        "accuracy": rows,
+        "comparison": str(Path(folder).absolute() / study.JSON),
+        "plot": study.save(folder, markdown(rows), plot),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """What a row of the table stands for; None is what the config says."""
+
+    method: str
+    labels: int | str | None
+    blocks: float | None
+
+    def folder(self, draw: int) -> str:
+        name = [self.method]
+        name += [] if self.labels is None else [f"labels{self.labels}"]
+        name += [] if self.blocks is None else [f"blocks{self.blocks:g}"]
+        return "-".join([*name, str(draw)])
+
+
+def _trial(setting, draw, config, scratch) -> study.Trial:
+    own = setting.method == "scratch" and scratch is not None
+    one = _config(scratch if own else config, config, setting, draw)
+    pretrained = dataclasses.replace(setting, method="pretrained").folder(draw)
+
+    def measure(where):
+        if setting.method == "pretrained":
+            return {"accuracy": accuracy_of(run(one, where, quiet=True))}
+        # The same network, and the same pixels, as that beside it got from `init_from`.
+        beside = where.with_name(pretrained)
+        if config.init_from is not None and workdir.begun(beside):
+            adopted = one.copy_and_resolve_references()
+            adopt_architecture(adopted, workdir.read_config(beside))
+            one.update({"data": adopted.data} if own else adopted)
+        if setting.method == "pixels":
+            return {"accuracy": _logistic_regression(one)}
+        return {"accuracy": accuracy_of(run(one, where, quiet=True))}
+
+    return study.Trial(dataclasses.asdict(setting), draw, setting.folder(draw), measure)
 
 
 def accuracy_of(summary: dict[str, Any]) -> float:
@@ -119,45 +145,51 @@ def _methods(config, baselines, trained):
     return methods + [m for m in ("scratch", "pixels") if baselines and m not in methods]
 
 
-def _setting(one, config, count, trained, draw, method):
+def _config(one, config, setting, draw):
+    """The config of a trial.
+
+    Args:
+      one: what it is made from: `config`, or that of the run from scratch.
+    """
     one = one.copy_and_resolve_references()
     one.data.label_draw = draw
-    if method == "scratch":
+    if setting.method != "pretrained":
         one.init_from = None
-        for name in ("name", "folder", "dir", "split", "eval_split"):
+        for name in ("name", "folder", "mixture", "dir", "split", "eval_split"):
             one.data[name] = config.data[name]
-    if count is not None:
-        one.data.labels_per_class = None if count == ALL else count
+    if setting.labels is not None:
+        one.data.labels_per_class = None if setting.labels == ALL else setting.labels
         one.data.labels_share = None
-    elif one is not config:
+    else:
         one.data.labels_per_class = config.data.labels_per_class
         one.data.labels_share = config.data.labels_share
     if one.data.labels_per_class is None and one.data.labels_share is None:
         one.seed = config.seed + draw
-    if trained is not None:
-        one.train.trained_blocks = float(trained)
+    if setting.blocks is not None:
+        one.train.trained_blocks = float(setting.blocks)
     return one
 
 
 def _logistic_regression(config) -> float:
     from sklearn.linear_model import LogisticRegression
 
+    pixels, share = Pixels.from_config(config), config.data.broken_share
     train = few.few_labels(sources.open_source(config.data, config.data.split), config.data)
     held_out = sources.open_source(config.data, config.data.eval_split, train.classes)
-    picture = loader.Picture.from_config(config)
-    pixels, labels = _pixels(train, picture)
-    model = LogisticRegression(max_iter=1000).fit(pixels, labels)
-    return float(model.score(*_pixels(held_out, picture)))
+    model = LogisticRegression(max_iter=1000).fit(*_numbers(train, pixels, share))
+    return float(model.score(*_numbers(held_out, pixels, share)))
 
 
-def _pixels(source, picture):
-    batch = next(loader.plain_batches(source, picture, len(source)))
-    return batch["image"].reshape(len(source), -1) / np.float32(255), batch["label"]
-
-
-def _title(count, trained):
-    title = "" if count is None else f"{count} labels, "
-    return title + ("" if trained is None else f"{trained:g} blocks, ")
+def _numbers(source, pixels, broken_share):
+    """All values of every image in a row, and labels; uint8 in 0 to 1, others standardised."""
+    parts = list(views(source, pixels, range(len(source)), _BATCH, broken_share=broken_share))
+    images = np.concatenate([part.images[part.sound] for part in parts])
+    labels = np.concatenate([part.labels[part.sound] for part in parts])
+    if pixels.floats:
+        images = (images - np.float32(pixels.mean)) / np.float32(pixels.std)
+    else:
+        images = images / np.float32(255)
+    return images.reshape(len(images), -1), labels
 
 
 TITLES = {
@@ -167,15 +199,31 @@ TITLES = {
 }
 
 
+def _columns(rows) -> list[tuple[str, Callable[[dict[str, Any]], str]]]:
+    """Title and text of the settings that the table tells apart."""
+    columns = [("method", lambda row: TITLES[row["method"]])]
+    if any(row["labels"] is not None for row in rows):
+        columns.append(("labels per class", lambda row: str(row["labels"] or "")))
+    if any(row["blocks"] is not None for row in rows):
+        columns.append(
+            ("trained blocks", lambda row: "" if row["blocks"] is None else f"{row['blocks']:g}")
+        )
+    return columns
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The accuracies of a comparison as lines of text."""
-    lines = []
+    lines, forms = [], {"method": "{:30s}", "labels per class": "{:>5} labels"}
     for row in rows:
-        parts = [f"{TITLES[row['method']]:30s}"]
-        if any(other["labels"] is not None for other in rows):
-            parts.append(f"{row['labels'] or '':>5} labels")
-        if any(other["blocks"] is not None for other in rows):
-            parts.append("" if row["blocks"] is None else f"{row['blocks']:4g} blocks")
-        spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.1f}"
-        lines.append("  ".join([*parts, f"{100 * row['mean']:5.1f}{spread} %"]))
+        parts = [forms.get(t, "{:>4} blocks").format(cell(row)) for t, cell in _columns(rows)]
+        lines.append("  ".join([*parts, study.percent(row, 5)]))
     return "\n".join(lines)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The same as a table of Markdown."""
+    columns = _columns(rows)
+    return study.markdown(
+        [*(title for title, _ in columns), "accuracy"],
+        [[*(cell(row) for _, cell in columns), study.percent(row)] for row in rows],
+    )

@@ -1,8 +1,9 @@
 """Frozen encoders side by side: the same data, the same probes, one table."""
 
-import json
-import statistics
-from collections.abc import Sequence
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 
 from mae_jax import config as config_lib
 from mae_jax.data import few, sources
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.evaluate import knn, logistic
 from mae_jax.inference import embed
 from mae_jax.inference.views import pixels_for
-from mae_jax.studies import finetune
-from mae_jax.train import metrics
+from mae_jax.studies import finetune, study
 from mae_jax.visualize import curves
 from mae_jax.weights import load
 from mae_jax.weights.read import read
@@ -42,7 +43,7 @@ def compare(
       encoders: any SOURCEs.
       config: names the data, its size and few labels (`data`, `model.image_size`), k and
         temperature (`log.knn_*`), and the recipe of the linear probe (objective "probe").
-      out: a folder, which gets `comparison.json`, `comparison.md` and a plot.
+      out: a folder, which gets what `studies.study` writes.
       methods: "logistic" on features, over a grid of L2; "knn" on features; "linear", the
         published linear probe with augmentation, trained in `out/linear`.
       output: the features: "token" or "mean"; by default the class token, where there is one.
@@ -50,128 +51,139 @@ def compare(
       heads: of those encoders that do not say it, and whose width does not settle it.
 
     Returns:
-      A row per encoder.
+      A row per encoder, with a column per method, as of `study.run`; where table and plot lie.
 
     Raises:
       UsageError: an unknown method, no held-out images, no labels, or what reading and training
         say.
+      Diverged: every probe did.
     """
     config_lib.validate(config, trains="linear" in methods)
     _check(encoders, config, methods, draws)
-    folder = Path(out).absolute()
     data = config.data
     train = sources.open_source(data, data.split)
     held_out = sources.open_source(data, data.eval_split, train.classes)
     few.few_labels(train, data)  # too many labels asked for is found out about here
-    rows = []
-    for name, encoder_source in zip(_names(encoders), encoders, strict=True):
-        metrics.say(f"{name}: {encoder_source}")
-        rows.append(
-            _probe(
-                name, encoder_source, config, folder, methods, output, draws, heads, train, held_out
-            )
-        )
-        (folder / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (folder / "comparison.md").write_text(markdown(rows) + "\n")
-    plot = curves.bars(
+    task = _Task(config, train, held_out, Path(out).absolute() / "features", output, heads)
+    trials = _trials(task, encoders, methods, range(data.label_draw, data.label_draw + draws))
+    rows = study.run(trials, len(encoders) * len(methods) * draws, out)
+    plot = functools.partial(
+        curves.bars,
         [row["encoder"] for row in rows],
         {_TITLES[m]: [row[m]["mean"] for row in rows] for m in METHODS if m in methods},
-        folder / "comparison.png",
     )
     return {
         "encoders": rows,
-        "comparison": str(folder / "comparison.md"),
-        "plot": str(plot) if plot else curves.HOW,
+        "plot": study.save(out, markdown(rows), plot),
+        "comparison": str(Path(out).absolute() / study.MARKDOWN),
     }
 
 
-def _probe(name, encoder_source, config, folder, methods, output, draws, heads, train, held_out):
-    weights = read(
-        encoder_source,
-        part="encoder",
-        heads=heads,
-        image_size=_sides(config.model.image_size),
-    ).resized(_sides(config.model.image_size))
-    encoder = load.PretrainedEncoder(weights)
-    output = output or ("token" if weights.class_token else "mean")
-    row = {
-        "encoder": name,
-        "source": str(encoder_source),
-        "parameters": sum(tensor.size for tensor in weights.tensors.values()),
-        "width": weights.dimensions.width,
-        "patch_size": list(weights.dimensions.patch_size),
-        "output": output,
-    }
-    if {"logistic", "knn"} & set(methods):
-        features = []
-        for split, records in (("train", train), ("held-out", held_out)):
-            path = folder / "features" / f"{name}-{split}-{output}.npz"
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What every encoder is put through.
+
+    Attributes:
+      config: of data and probes.
+      train, held_out: the records.
+      folder: for features.
+      output: the features, or None for what each encoder has.
+      heads: of encoders that do not say it.
+    """
+
+    config: Any
+    train: sources.Source
+    held_out: sources.Source
+    folder: Path
+    output: str | None
+    heads: int | None
+
+
+class _Frozen:
+    """One encoder, and the probes of it; each takes the number of a draw and a work folder."""
+
+    def __init__(self, task: _Task, name: str, source: str):
+        sides = tuple(task.config.model.image_size)
+        size = sides if len(sides) > 1 else sides[0]
+        weights = read(source, part="encoder", heads=task.heads, image_size=size).resized(size)
+        self._task, self._name, self._source, self._weights = task, name, source, weights
+        self._output = task.output or ("token" if weights.class_token else "mean")
+        self.row = {
+            "encoder": name,
+            "source": str(source),
+            "parameters": sum(tensor.size for tensor in weights.tensors.values()),
+            "width": weights.dimensions.width,
+            "patch_size": list(weights.dimensions.patch_size),
+            "output": self._output,
+        }
+
+    def logistic(self, draw: int, folder: Path) -> dict[str, float]:
+        fit = logistic.fit(*self._drawn(draw))
+        return {"accuracy": fit.accuracy, "inverse_l2": fit.inverse_l2}
+
+    def knn(self, draw: int, folder: Path) -> dict[str, float]:
+        log = self._task.config.log
+        accuracy = knn.accuracy(
+            *self._drawn(draw),
+            classes=len(self._task.train.classes),
+            k=log.knn_neighbours,
+            temperature=log.knn_temperature,
+        )
+        return {"accuracy": accuracy}
+
+    def linear(self, draw: int, folder: Path) -> dict[str, float]:
+        config = self._task.config.copy_and_resolve_references()
+        config.init_from, config.data.label_draw = str(self._source), draw
+        config.model.heads = self._task.heads
+        if config.data.labels_per_class is None and config.data.labels_share is None:
+            config.seed += draw
+        return {"accuracy": finetune.accuracy_of(finetune.run(config, folder, quiet=True))}
+
+    def _drawn(self, draw):
+        """Features and labels of the training images of a draw, then of all held-out ones."""
+        (bank, labels), queries = self._features
+        data = self._task.config.data
+        chosen = np.arange(len(bank))
+        if data.labels_per_class is not None or data.labels_share is not None:
+            chosen = few.draw(
+                labels, self._task.train.classes, per_class=data.labels_per_class,
+                share=data.labels_share, number=draw,
+            )  # fmt: skip
+        return bank[chosen], labels[chosen], *queries
+
+    @functools.cached_property
+    def _features(self):
+        """Features (N, D) and labels (N,) of both parts, without the records that are broken."""
+        task, found = self._task, []
+        encoder = load.PretrainedEncoder(self._weights)
+        for part, records in (("train", task.train), ("held-out", task.held_out)):
+            path = task.folder / f"{self._name}-{part}-{self._output}.npz"
             embed.embed(
                 encoder,
                 records,
                 path,
-                output=output,
-                pixels=pixels_for(weights, config),
-                broken_share=config.data.broken_share,
+                output=self._output,
+                pixels=pixels_for(self._weights, task.config),
+                broken_share=task.config.data.broken_share,
             )
             with np.load(path) as file:
-                features += [file["features"], file["labels"]]
-        for method in methods:
-            if method != "linear":
-                row[method] = _spread(_on_features(method, features, config, draws, train.classes))
-    if "linear" in methods:
-        row["linear"] = _spread(_linear(name, encoder_source, config, folder, draws, heads))
-    return row
+                sound = ~file["broken"]
+                found.append((file["features"][sound], file["labels"][sound]))
+        return found
 
 
-def _on_features(method, features, config, draws, classes) -> list[dict[str, float]]:
-    bank, bank_labels, queries, query_labels = features
-    data, found = config.data, []
-    for number in range(data.label_draw, data.label_draw + draws):
-        chosen = np.arange(len(bank))
-        if data.labels_per_class is not None or data.labels_share is not None:
-            chosen = few.draw(
-                bank_labels, classes, per_class=data.labels_per_class, share=data.labels_share,
-                number=number,
-            )  # fmt: skip
-        some = (bank[chosen], bank_labels[chosen], queries, query_labels)
-        if method == "knn":
-            accuracy = knn.accuracy(
-                *some,
-                classes=len(classes),
-                k=config.log.knn_neighbours,
-                temperature=config.log.knn_temperature,
+def _trials(task, encoders, methods, draws) -> Iterator[study.Trial]:
+    for name, source in zip(_names(encoders), encoders, strict=True):
+        say(f"{name}: {source}")
+        frozen = _Frozen(task, name, source)
+        for method, draw in itertools.product(methods, draws):
+            yield study.Trial(
+                frozen.row,
+                draw,
+                f"{method}/{name}-{draw}",
+                functools.partial(getattr(frozen, method), draw),
+                column=method,
             )
-            found.append({"accuracy": accuracy})
-        else:
-            fit = logistic.fit(*some)
-            found.append({"accuracy": fit.accuracy, "inverse_l2": fit.inverse_l2})
-    return found
-
-
-def _linear(name, encoder_source, config, folder, draws, heads) -> list[dict[str, float]]:
-    found = []
-    for number in range(config.data.label_draw, config.data.label_draw + draws):
-        one = config.copy_and_resolve_references()
-        one.init_from, one.data.label_draw = str(encoder_source), number
-        one.model.heads = heads
-        if one.data.labels_per_class is None and one.data.labels_share is None:
-            one.seed = config.seed + number
-        summary = finetune.run(one, folder / "linear" / f"{name}-{number}", quiet=True)
-        found.append({"accuracy": finetune.accuracy_of(summary)})
-    return found
-
-
-def _spread(found):
-    values = [one["accuracy"] for one in found]
-    spread = {
-        "mean": statistics.mean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else None,
-        "accuracies": values,
-    }
-    if "inverse_l2" in found[0]:
-        spread["inverse_l2"] = [one["inverse_l2"] for one in found]
-    return spread
 
 
 def _check(encoders, config, methods, draws):
@@ -201,24 +213,18 @@ def _names(encoders):
     ]
 
 
-def _sides(image_size):
-    sides = tuple(image_size)
-    return sides if len(sides) > 1 else sides[0]
-
-
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The comparison as a table."""
     methods = [method for method in METHODS if method in rows[0]]
-    lines = [
-        " | ".join(["| encoder", "parameters", "features", *(_TITLES[m] for m in methods)]) + " |",
-        "|---|---|---|" + "---|" * len(methods),
-    ]
-    for row in rows:
-        cells = [f"| {row['encoder']}", f"{row['parameters'] / 1e6:.2f} M"]
-        cells.append(f"{row['output']}, {row['width']}")
-        for method in methods:
-            spread = row[method]["deviation"]
-            text = f"{100 * row[method]['mean']:.1f}"
-            cells.append(text + ("" if spread is None else f" ± {100 * spread:.1f}") + " %")
-        lines.append(" | ".join(cells) + " |")
-    return "\n".join(lines)
+    return study.markdown(
+        ["encoder", "parameters", "features", *(_TITLES[method] for method in methods)],
+        [
+            [
+                row["encoder"],
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['output']}, {row['width']}",
+                *(study.percent(row[method]) for method in methods),
+            ]
+            for row in rows
+        ],
+    )

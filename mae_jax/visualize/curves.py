@@ -18,13 +18,18 @@ def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
     """A line per method over labels per class, or over trained blocks; None without matplotlib.
 
     Args:
-      rows: each with `method`, `labels`, `blocks`, `mean` and `deviation`.
+      rows: each with `method`, `labels`, `blocks`, `mean` and `deviation`; those without a mean
+        are left out.
     """
     over = "blocks" if all(row["blocks"] is not None for row in rows) else "labels"
     methods = dict.fromkeys(row["method"] for row in rows)
     ticks = list(dict.fromkeys(str(row[over]) for row in rows))
     series = {
-        method: [(ticks.index(str(row[over])), row) for row in rows if row["method"] == method]
+        method: [
+            (ticks.index(str(row[over])), row)
+            for row in rows
+            if row["method"] == method and row["mean"] is not None
+        ]
         for method in methods
     }
     title = {"labels": "labels per class", "blocks": "trained blocks"}[over]
@@ -44,7 +49,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
 
 
 def bars(names: list[str], values: dict[str, list[float | None]], path: Path) -> Path | None:
-    """A group of bars per name, one for each kind of value (shares); None without matplotlib."""
+    """A group of bars per name, one for each kind of value (shares); None without matplotlib.
+
+    Where a value is None, there is no bar.
+    """
 
     def groups(axes):
         width = 0.8 / len(values)
@@ -52,7 +60,8 @@ def bars(names: list[str], values: dict[str, list[float | None]], path: Path) ->
             places = [i + (index - (len(values) - 1) / 2) * width for i in range(len(names))]
             heights = [100 * (share or 0) for share in shares]
             drawn = axes.bar(places, heights, width, label=kind, color=_COLOURS[index])
-            axes.bar_label(drawn, fmt="%.1f", fontsize=8)
+            labels = ["" if share is None else f"{100 * share:.1f}" for share in shares]
+            axes.bar_label(drawn, labels, fontsize=8)
         axes.set_xticks(range(len(names)), names, rotation=15, ha="right")
 
     return _save(groups, path)

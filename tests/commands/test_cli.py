@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from mae_jax import cli
-from mae_jax.commands import verbs
+from mae_jax import config as config_lib
+from mae_jax.commands import finetune, pretrain, verbs
 from mae_jax.commands.flags import NOT_ARGUMENTS, every_flag, parse
+from mae_jax.commands.verb import Group
+from mae_jax.config import schema
+from mae_jax.errors import UsageError
 from mae_jax.plan import bench
 from mae_jax.train import host_memory, loop
 
@@ -186,27 +190,43 @@ def test_verbs_that_train_keep_their_memory(verb, capsys, monkeypatch, tmp_path)
     assert called == ["keep", "train"]
 
 
-@pytest.mark.parametrize("name", list(verbs()))
-def test_help_of_a_verb_is_about_it(capsys, name):
-    code, out, _ = call(capsys, name, "--help")
-    verb = verbs()[name]
-    assert code == 0 and out.startswith(f"mae-jax {name}: {verb.summary}")
+def every_verb():
+    for verb in verbs().values():
+        yield from verb.actions if isinstance(verb, Group) else (verb,)
+
+
+@pytest.mark.parametrize("verb", list(every_verb()), ids=lambda verb: verb.name)
+def test_help_of_a_verb_is_about_it(capsys, verb):
+    code, out, _ = call(capsys, *verb.name.split(), "--help")
+    assert code == 0 and out.startswith(f"mae-jax {verb.name}: {verb.summary}")
     for flag in verb.flags:
         assert f"--{flag.name}" in out or f"--[no]{flag.name}" in out
-    others = [other for other in verbs() if other not in (name, "pretrain")]
+    others = [other for other in verbs() if other not in (verb.name.split()[0], "pretrain")]
     assert not any(f"  mae-jax {other} " in out for other in others)
-    assert f"\n  {name} " in call(capsys, "--help")[1]
+    assert ("--config.data.label_draw [0]" in out) == (verb.name == "pretrain")
+    *group, name = verb.name.split()
+    assert f"\n  {name} " in call(capsys, *group, "--help")[1]
+    assert f"mae-jax {verb.name} {verb.example}"[:60] in out.replace(" \\\n     ", "")
 
 
 def test_every_argument_of_a_verb_has_a_flag_and_every_flag_an_argument():
-    for verb in verbs().values():
+    for verb in every_verb():
         said = {flag.name for flag in every_flag(verb)} - set(NOT_ARGUMENTS)
         said |= {positional.name for positional in verb.positionals}
         said |= {"config"} if verb.config else set()
-        takes = {n for n, p in verb.parameters.items() if p.kind is not p.VAR_KEYWORD}
-        assert takes - said <= {"quiet"}, verb.name
-        if "reading" not in verb.parameters:
-            assert said <= takes, verb.name
+        assert verb.arguments.keys() - said <= {"quiet"}, verb.name
+        assert said <= verb.arguments.keys(), verb.name
+
+
+def test_defaults_and_kinds_of_flags_are_those_of_the_arguments():
+    verb = verbs()["embed"]
+    kinds = {flag.name: verb.type(flag) for flag in verb.flags}
+    assert kinds["step"] is int and kinds["norm_pix"] is bool and kinds["image_size"] is str
+    assert verb.default("output") == "mean" and verb.needed == ["source", "out"]
+    values = parse(verb, ["mae-jax", "runs", "--out=x.npz", "--image_size=48x64", "--nonorm_pix"])
+    assert values == {
+        "source": "runs", "out": "x.npz", "image_size": (48, 64), "norm_pix": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -217,20 +237,50 @@ def test_every_argument_of_a_verb_has_a_flag_and_every_flag_an_argument():
         (["model.width=None"], "model.width", None),
         (["model.width=None", "model.width=32"], "model.width", 32),
         (["model.width=32", "model.width=None"], "model.width", None),
+        (["model.width=None", "model.width=None"], "model.width", None),
         (["data.mean=(0.5,)"], "data.mean", (0.5,)),
+        (["data.mean=0.5"], "data.mean", (0.5,)),
+        (["data.mean=0.1", "data.mean=0.2"], "data.mean", (0.1, 0.2)),
+        (["model.image_size=(8,8)", "model.image_size=(4,4)"], "model.image_size", (4, 4)),
+        (["model.patch_size=(4,4)", "model.patch_size=None"], "model.patch_size", None),
     ],
 )
 def test_keys_that_may_be_empty_can_be_unset(changes, key, value):
-    arguments = [DIGITS, "--workdir=w", *(f"--config.{change}" for change in changes)]
-    config = parse(verbs()["pretrain"], ["mae-jax", *arguments])["config"]
+    flags = [f"--config.{change}" for change in changes]
     section, name = key.split(".")
-    assert config[section][name] == value
+    apart = [word for flag in flags for word in flag.split("=")]
+    for line in ([DIGITS, *flags], [*flags, DIGITS], [DIGITS, *apart]):
+        config = parse(verbs()["pretrain"], ["mae-jax", *line, "--workdir=w"])["config"]
+        assert config[section][name] == value
+
+
+def test_every_key_that_may_be_empty_can_be_unset():
+    for name, key in schema.all_keys():
+        said = ["mae-jax", DIGITS, "--workdir=w", f"--config.{name}=None"]
+        if key.default is None:
+            config = parse(verbs()["pretrain"], said)["config"]
+            assert config_lib.flatten(config.to_dict())[name] is None
+        else:
+            with pytest.raises(UsageError, match=f"config.{name}=None: this key must have a value"):
+                parse(verbs()["pretrain"], said)
+
+
+def test_switches_among_the_keys():
+    line = ["mae-jax", DIGITS, "--workdir=w", "--config.data.flip", "--noconfig.model.norm_pix"]
+    config = parse(verbs()["pretrain"], line)["config"]
+    assert config.data.flip and not config.model.norm_pix
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("seed=None", "--config.seed=None: this key must have a value"),
+        ("seed=None", "--config.seed=None: this key must have a value, a whole number from 0 to"),
+        ("model.width=1.5", "--config.model.width=1.5 must be a whole number at least 1"),
+        ("data.flip=5", "--config.data.flip=5 must be True or False"),
+        ("data.std=x", "data.std is \\('x',\\); it must be a tuple"),
+        ("data.std=(1,'x')", "data.std is \\(1, 'x'\\); it must be a tuple"),
+        ("data.crop_scale=(1", "data.crop_scale"),
+        ("model.image_size=8.5", "model.image_size is \\(8.5,\\); it must be a tuple one side"),
         ("data.crop_ratio=x", "data.crop_ratio"),
         ("data.crop_scale=0.5", "data.crop_scale"),
     ],
@@ -248,27 +298,29 @@ def test_keys_without_a_file(capsys, tmp_path):
     arguments = ["--config.model.channels=1", "--config.data.pixels=float32", "--json"]
     code, out, err = call(capsys, "data", "stats", str(tmp_path), *arguments)
     assert code == 0 and json.loads(out)["mean"][0] == pytest.approx(280, abs=3), err
+    code, out, err = call(capsys, "data", "check", str(tmp_path), *arguments)
+    assert code == 0 and json.loads(out)["records"] == 3, err
+    code, _, err = call(capsys, "data", "stats", str(tmp_path), "--config.data.name=mnist")
+    assert code == 2
+    assert_one_sentence(err, "exactly one of FOLDER and a --config that names data")
+    code, _, err = call(capsys, "embed", "x", "--out=x.npz", "--images=y", "--config.seed=1")
+    assert code == 2
+    assert_one_sentence(err, "--config.seed changes a config, and --config=FILE is missing")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion(capsys, shell):
-    code, script, _ = call(capsys, "completion", shell)
-    assert code == 0
-    if shell == "zsh":
-        assert "bashcompinit" in script
-        return
+def test_verbs_are_functions_that_can_be_called_again(tmp_path, digits_config):
+    digits_config.train.steps = 1
+    given = digits_config.to_json()
+    for folder in ("a", "b"):
+        result = pretrain.pretrain(digits_config, tmp_path / folder, quiet=True)
+        assert result["steps"] == 1 and digits_config.to_json() == given
+    with pytest.raises(UsageError, match="train.objective is 'reconstruct'; .*'classify'"):
+        finetune.finetune("configs/digits.py", tmp_path / "c")
+    with pytest.raises(UsageError, match="'no.py' does not exist"):
+        pretrain.pretrain("no.py", tmp_path / "c")
 
-    def complete(*words):
-        line = " ".join(words)
-        given = " ".join(f"'{word}'" for word in words)
-        ask = f"COMP_LINE='{line}'; COMP_POINT={len(line)}; COMP_WORDS=({given}); "
-        ask += f'COMP_CWORD={len(words) - 1}; _mae_jax; echo "${{COMPREPLY[@]}}"'
-        done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True)
-        return done.stdout.split()
 
-    assert complete("mae-jax", "pre") == ["pretrain", "predict"]
-    assert complete("mae-jax", "embed", "--ou") == ["--out=", "--output="]
-    key = "--config.model.mask_ratio="
-    assert complete("mae-jax", "pretrain", key[:-3]) == [key]
-    assert complete("mae-jax", "pretrain", "--config=setu") == ["setup.py"]
-    assert call(capsys, "completion", "fish")[0] == 2
+def test_a_reader_that_has_read_enough_is_no_error():
+    program = f"{sys.executable} -m mae_jax.cli pretrain --help | head -1"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("mae-jax pretrain") and done.stderr == ""

@@ -147,6 +147,40 @@ def test_a_curve_over_blocks(new_digits_config, pretrained, tmp_path):
     assert " 0.5 blocks" in finetune.table(result["accuracy"])
 
 
+def test_what_diverges_is_noted_and_the_others_go_on(new_digits_config, pretrained, tmp_path):
+    config = tuning(new_digits_config(), pretrained)
+    config.train.steps = 1
+    scratch = new_digits_config()
+    scratch.train.objective, scratch.train.steps, scratch.train.base_lr = "classify", 3, 1e38
+    scratch.train.warmup_epochs = 0.0
+    result = finetune.compare(config, tmp_path, baselines=True, scratch=scratch)
+    rows = {row["method"]: row for row in result["accuracy"]}
+    assert rows["scratch"]["diverged"] == [0] and rows["scratch"]["accuracies"] == []
+    assert rows["pretrained"]["mean"] is not None and rows["pixels"]["mean"] is not None
+    assert "diverged" in finetune.table(result["accuracy"])
+
+
+def test_baselines_get_the_pixels_of_the_pretrained_encoder(digits_config, tmp_path):
+    rng, folder = np.random.default_rng(0), tmp_path / "arrays"
+    for index in range(40):
+        path = folder / "ab"[index % 2] / f"{index}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, rng.normal(300 * (index % 2) - 1000, 50, (8, 8, 1)).astype(np.float32))
+    data, train = digits_config.data, digits_config.train
+    data.name, data.folder, data.split, data.eval_split = None, str(folder), "all[:20]", "all[20:]"
+    train.steps, digits_config.log.knn = 1, False
+    data.pixels, data.mean, data.std = "float32", (-850.0,), (160.0,)
+    loop.run(digits_config, tmp_path / "run", quiet=True)
+    data.pixels, data.mean, data.std = None, (), ()
+    train.objective, digits_config.init_from = "classify", str(tmp_path / "run")
+    rows = finetune.compare(digits_config, tmp_path / "tuned", baselines=True)["accuracy"]
+    assert [row["method"] for row in rows] == ["pretrained", "scratch", "pixels"]
+    assert rows[2]["mean"] == 1  # the classes are far apart
+    saved = json.loads((tmp_path / "tuned" / "scratch-0" / "config.json").read_text())["config"]
+    assert saved["init_from"] is None
+    assert (saved["data"]["pixels"], saved["data"]["mean"]) == ("float32", [-850.0])
+
+
 def test_comparisons_that_cannot_be(new_digits_config, pretrained, tmp_path):
     for change, options, message in (
         ({"eval_split": None}, {}, "needs data.eval_split"),

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 from made import random_weights
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from mae_jax.errors import UsageError
@@ -60,6 +61,20 @@ def test_few_labels_have_draws(encoders, config, tmp_path):
     rows = probe.compare(encoders[:1], config, tmp_path, methods=("knn",), draws=3)["encoders"]
     assert len(set(rows[0]["knn"]["accuracies"])) > 1 and rows[0]["knn"]["deviation"] > 0
     assert "±" in probe.markdown(rows)
+
+
+def test_a_broken_image_is_left_out(encoders, config, tmp_path):
+    rng, folder = np.random.default_rng(0), tmp_path / "images"
+    for index in range(40):
+        path = folder / "ab"[index % 2] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = rng.integers(0, 100, (8, 8)) + 100 * (index % 2)
+        Image.fromarray(grey.astype(np.uint8)).save(path)
+    data = config.data
+    data.name, data.folder, data.split, data.eval_split = None, str(folder), "all[:20]", "all[20:]"
+    (folder / "a" / "02.png").write_bytes(b"nothing")
+    rows = probe.compare(encoders[:1], config, tmp_path / "out")["encoders"]
+    assert rows[0]["logistic"]["mean"] == rows[0]["knn"]["mean"] == 1
 
 
 def test_probes_that_cannot_be(encoders, config, tmp_path):
