@@ -20,7 +20,8 @@ USAGE = f"""mae-jax: pre-train masked autoencoders and use their encoders.
       counts per class and numbers of trained blocks; with --baselines beside regression on
       pixels and a network from scratch, which has its own recipe if --scratch names a config
   mae-jax probe SOURCE [SOURCE ...] --config=configs/digits_probe.py --out=FOLDER \\
-          [--methods=logistic,knn,linear] [--output=token|mean] [--draws=5] [--heads=N]
+          [--methods=logistic,knn,knn_centred,linear] [--output=token|mean] [--draws=5]
+          [--heads=N]
       compare frozen encoders on the same labelled images: a table and a plot
   mae-jax probe --config=configs/in1k/linear.py --config.init_from=SOURCE --workdir=FOLDER
       train one linear probe

@@ -20,8 +20,13 @@ from mae_jax.visualize import curves
 from mae_jax.weights import load
 from mae_jax.weights.read import read
 
-METHODS = ("logistic", "knn", "linear")
-_TITLES = {"logistic": "logistic", "knn": "kNN", "linear": "linear (LARS)"}
+METHODS = ("logistic", "knn", "knn_centred", "linear")
+_TITLES = {
+    "logistic": "logistic",
+    "knn": "kNN",
+    "knn_centred": "kNN, centred",
+    "linear": "linear (LARS)",
+}
 
 
 def compare(
@@ -43,8 +48,9 @@ def compare(
       config: names the data, its size and few labels (`data`, `model.image_size`), k and
         temperature (`log.knn_*`), and the recipe of the linear probe (objective "probe").
       out: a folder, which gets `comparison.json`, `comparison.md` and a plot.
-      methods: "logistic" on features, over a grid of L2; "knn" on features; "linear", the
-        published linear probe with augmentation, trained in `out/linear`.
+      methods: "logistic" on features, over a grid of L2; "knn" on features, as published;
+        "knn_centred", the same after their mean was taken off; "linear", the published linear
+        probe with augmentation, trained in `out/linear`.
       output: the features: "token" or "mean"; by default the class token, where there is one.
       draws: of few labels.
       heads: of those encoders that do not say it, and whose width does not settle it.
@@ -102,7 +108,7 @@ def _probe(name, encoder_source, config, folder, methods, output, draws, heads, 
         "patch_size": list(weights.dimensions.patch_size),
         "output": output,
     }
-    if {"logistic", "knn"} & set(methods):
+    if set(methods) - {"linear"}:
         features = []
         for split, records in (("train", train), ("held-out", held_out)):
             path = folder / "features" / f"{name}-{split}-{output}.npz"
@@ -135,12 +141,13 @@ def _on_features(method, features, config, draws, classes) -> list[dict[str, flo
                 number=number,
             )  # fmt: skip
         some = (bank[chosen], bank_labels[chosen], queries, query_labels)
-        if method == "knn":
+        if method != "logistic":
             accuracy = knn.accuracy(
                 *some,
                 classes=len(classes),
                 k=config.log.knn_neighbours,
                 temperature=config.log.knn_temperature,
+                centred=method == "knn_centred",
             )
             found.append({"accuracy": accuracy})
         else:
