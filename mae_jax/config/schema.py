@@ -234,7 +234,8 @@ SCHEMA: dict[str, Any] = {
         "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
         "weight_decay": Key(
             0.05,
-            "decoupled decay; not of biases and norms, nor of a classifier's positions and class token",
+            "decoupled decay; not of biases and norms, nor of a classifier's positions and class "
+            "token",
             **_at_least(0),
         ),
         "optimizer": Key("adamw", "how gradients become updates", **_one_of("adamw", "lars")),
