@@ -4,8 +4,10 @@ r"""Linear probe of a pre-trained encoder on ImageNet-1K: ViT-B/16, L/16 and H/1
         --workdir=runs/in1k-b16-linear
 
 and `:l16`, `:h14` for the others. Expect 68.0, 75.8 and 76.6 % top-1 on the validation set, from
-encoders pre-trained for 1600 epochs (He et al. 2022, as published; not
-yet runs of ours). The recipe is that of table 10.
+encoders pre-trained for 1600 epochs (He et al. 2022, table 12, as published; not yet runs of ours).
+The recipe is that of table 10; that the class token is read, through a BatchNorm, is of appendix
+A.1, and the flips are the published code's. On few devices --config.train.accumulate works through
+the batch in parts, with the statistics of the whole.
 
 To compare encoders on features that are computed once, without augmentation:
 

@@ -243,7 +243,10 @@ SCHEMA: dict[str, Any] = {
         "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_above(0)),
         "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
         "weight_decay": Key(
-            0.05, "decoupled decay of everything but biases and norms", **_at_least(0)
+            0.05,
+            "decoupled decay; not of biases and norms, nor of a classifier's positions and class "
+            "token",
+            **_at_least(0),
         ),
         "optimizer": Key("adamw", "how gradients become updates", **_one_of("adamw", "lars")),
         "beta1": Key(0.9, "AdamW's first decay; the momentum of LARS", **_below_one),

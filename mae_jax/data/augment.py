@@ -37,15 +37,37 @@ def random_box(
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def central_box(height: int, width: int, size: tuple[int, int], share: float) -> Box:
-    """The middle of an image: `share` of the largest part with the aspect of `size`.
+def central_box(
+    height: int, width: int, size: tuple[int, int], share: float
+) -> tuple[float, float, float, float]:
+    """The middle of an image, as the published evaluation cuts it out, in fractions of pixels.
 
-    For squares this is the usual evaluation crop: resize the shorter side to size / share, then
-    cut out the middle.
+    That evaluation resizes the shorter side to size / share and cuts `size` out of the middle of
+    the whole pixels that result. This is where they come from in the image as it was. For sizes
+    that are not square the side counts that is the shorter one beside `size`.
+
+    Args:
+      height, width: of the image.
+      size: height and width of the view.
+      share: of the shorter side that is seen.
+
+    Returns:
+      left, top, width, height.
     """
-    enlarge = min(height / size[0], width / size[1]) * share
-    h, w = max(1, round(size[0] * enlarge)), max(1, round(size[1] * enlarge))
-    return (width - w) // 2, (height - h) // 2, w, h
+    # Rounded down and, in the middle, to even, as torchvision does.
+    if height * size[1] <= width * size[0]:
+        tall = int(size[0] / share)
+        long = tall * width // height
+    else:
+        long = int(size[1] / share)
+        tall = long * height // width
+    left, top = round((long - size[1]) / 2), round((tall - size[0]) / 2)
+    return (
+        left * width / long,
+        top * height / tall,
+        size[1] * width / long,
+        size[0] * height / tall,
+    )
 
 
 def mirror(pixels: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from mae_jax.data.resample import Box, resample
 from mae_jax.errors import BrokenRecord
 from mae_jax.pixels import MAX_PIXELS
 
+_FINER = 3  # pixels decoded per pixel shown, at least, where a view is to be as published
 _JPEG = b"\xff\xd8\xff"
 # Pillow knows many more, and for some of them, such as PostScript, it starts programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -51,8 +52,10 @@ class Image(Protocol):
     height: int
     width: int
 
-    def views(self, boxes: Sequence[Box], size: tuple[int, int]) -> list[np.ndarray]:
-        """Each of these parts of the image resized, (*size, C).
+    def views(
+        self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
+    ) -> list[np.ndarray]:
+        """Each of these parts of the image resized, (*size, C); `around` as in `resample`.
 
         Raises:
           BrokenRecord: it cannot be decoded.
@@ -71,25 +74,33 @@ class Pixels:
         self.pixels = pixels
         self.height, self.width = pixels.shape[:2]
 
-    def views(self, boxes: Sequence[Box], size: tuple[int, int]) -> list[np.ndarray]:
-        return [resample(self.pixels, box, size) for box in boxes]
+    def views(
+        self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
+    ) -> list[np.ndarray]:
+        return [resample(self.pixels, box, size, around=around) for box in boxes]
 
 
 class Jpeg:
     """A JPEG file that is decoded when a view is asked for, and then only as finely as needed.
 
     The decoder leaves out frequencies that the view would not show: it shrinks by 2, 4 or 8 where
-    every box stays at least as large as the view.
+    every box stays at least as large as the view. With `around` it has to stay three times as
+    large, so that the filter decides what is left out: on average it then differs by 0.3 of 255
+    from the whole image resized, instead of 1 to 2, for a fifth to a third more time where an image
+    is so much larger than the view.
     """
 
     def __init__(self, data: bytes, height: int, width: int, form: Form, name: str):
         self._data, self._form, self._name = data, form, name
         self.height, self.width = height, width
 
-    def views(self, boxes: Sequence[Box], size: tuple[int, int]) -> list[np.ndarray]:
-        shrink = 1
+    def views(
+        self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
+    ) -> list[np.ndarray]:
+        shrink, finer = 1, 2 * _FINER if around else 2
         while shrink < 8 and all(
-            box[2] >= 2 * shrink * size[1] and box[3] >= 2 * shrink * size[0] for box in boxes
+            box[2] >= finer * shrink * size[1] and box[3] >= finer * shrink * size[0]
+            for box in boxes
         ):
             shrink *= 2
         try:
@@ -106,7 +117,7 @@ class Jpeg:
         if self._form.floats and pixels.dtype == np.uint8:
             pixels = pixels / np.float32(255)
         whole = [tuple(value / shrink for value in box) if shrink > 1 else box for box in boxes]
-        return [resample(pixels, box, size) for box in whole]
+        return [resample(pixels, box, size, around=around) for box in whole]
 
 
 def open_image(data: bytes | np.ndarray, form: Form, name: str) -> Image:

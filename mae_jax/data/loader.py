@@ -78,7 +78,7 @@ class Picture:
         """The evaluation view of an image, (H, W, C)."""
         size = self.pixels.size
         box = augment.central_box(image.height, image.width, size, self.pixels.crop)
-        return image.views([box], size)[0]
+        return image.views([box], size, around=True)[0]
 
 
 def _randaugment(data, pixels):

@@ -22,30 +22,42 @@ _TYPES = {
 _own = threading.local()  # a resizer has buffers of its own, which threads cannot share
 
 
-def resample(pixels: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+def resample(
+    pixels: np.ndarray, box: Box, size: tuple[int, int], *, around: bool = False
+) -> np.ndarray:
     """A part of an image, resized.
-
-    Where the box is whole, only what is in it counts, as if it was cut out first.
 
     Args:
       pixels: (H, W, C) uint8 or float32.
       box: the part.
       size: height and width of the result.
+      around: whether the filter sees what lies around the box, as if the whole image was resized
+        and the part cut out then. Otherwise, where the box is whole, only what is in it counts, as
+        if it was cut out first.
 
     Returns:
       (*size, C) of the same type.
     """
     height, width, channels = pixels.shape
-    left, top = int(box[0]), int(box[1])
-    right, bottom = min(_up(box[0] + box[2]), width), min(_up(box[1] + box[3]), height)
-    part = pixels[top:bottom, left:right]
+    # How far the filter reaches: two pixels of the result, or of the image where it is enlarged.
+    across, down = (
+        _up(2 * max(box[2 + axis] / size[1 - axis], 1)) if around else 0 for axis in (0, 1)
+    )
+    left, top = max(int(box[0]) - across, 0), max(int(box[1]) - down, 0)
+    right = min(_up(box[0] + box[2]) + across, width)
+    bottom = min(_up(box[1] + box[3]) + down, height)
     x, y = box[0] - left, box[1] - top
-    w, h = min(box[2], part.shape[1] - x), min(box[3], part.shape[0] - y)
-    if (x, y, w, h) == (0, 0, size[1], size[0]):
-        return np.ascontiguousarray(part)
+    w, h = min(box[2], right - left - x), min(box[3], bottom - top - y)
+    if (w, h) == (size[1], size[0]) and x == int(x) and y == int(y):
+        left, top = int(box[0]), int(box[1])
+        return np.ascontiguousarray(pixels[top : top + size[0], left : left + size[1]])
+    part = pixels[top:bottom, left:right]
     kind = _TYPES.get((pixels.dtype, channels))
     if kind is None:
-        planes = [resample(part[..., c : c + 1], (x, y, w, h), size) for c in range(channels)]
+        planes = [
+            resample(part[..., c : c + 1], (x, y, w, h), size, around=around)
+            for c in range(channels)
+        ]
         return np.concatenate(planes, axis=-1)
     options = fast.ResizeOptions(
         _BICUBIC, use_alpha=False, crop_box=fast.CropBox(float(x), float(y), float(w), float(h))
@@ -63,5 +75,6 @@ def _resizer() -> fast.Resizer:
 
 
 def _up(value: float) -> int:
-    # Division by a power of two is exact, so that no tolerance is needed.
+    # Whole boxes over a power of two are exact, so that no tolerance is needed; with `around` one
+    # pixel more is of no weight.
     return -int(-value // 1)

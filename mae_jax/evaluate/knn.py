@@ -16,19 +16,23 @@ def accuracy(
     classes: int,
     k: int = 20,
     temperature: float = 0.07,
+    centred: bool = False,
     batch_size: int = 1024,
 ) -> float:
     """Share of the queries whose k nearest neighbours vote for their label.
 
-    Features are centred on the bank's mean, then compared by cosine; a neighbour's vote weighs
-    exp(similarity / temperature).
+    Features are compared by cosine; a neighbour's vote weighs exp(similarity / temperature).
 
     Args:
       bank, queries: (records, D) features.
       bank_labels, query_labels: (records,) whole numbers below `classes`.
+      centred: whether the bank's mean is taken off all features first. The published formula does
+        not: such numbers are another measure.
     """
-    centre = bank.mean(0, keepdims=True)
-    bank, queries = _unit(bank - centre), _unit(queries - centre)
+    if centred:
+        centre = bank.mean(0, keepdims=True)
+        bank, queries = bank - centre, queries - centre
+    bank, queries = _unit(bank), _unit(queries)
     right = 0
     for start in range(0, len(queries), batch_size):
         votes = _vote(

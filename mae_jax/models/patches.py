@@ -93,8 +93,9 @@ def resize_positions(table: np.ndarray, grid: Sequence[int], new_grid: Sequence[
     """A position table for another grid of patches, by bicubic interpolation along every axis.
 
     Without antialiasing, edges repeated, pixel centres aligned and a cubic of a = -0.75: what
-    PyTorch's `interpolate(mode="bicubic")` does, and so the reference and transformers. timm
-    antialiases when it makes a table smaller.
+    PyTorch's `interpolate(mode="bicubic")` does, and so the reference and transformers. timm asks
+    PyTorch for antialiasing, which makes a table smaller otherwise and, as its cubic has an a of
+    -0.5, larger too.
 
     Args:
       table: (1, [1 +] N, D), N patches of `grid` in raster order; a class token's row stays.

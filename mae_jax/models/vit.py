@@ -17,8 +17,9 @@ class VisionTransformer(nnx.Module):
     """Encoder, pooling, head.
 
     With mean pooling the patch tokens of the last block are averaged and then normalised by a new
-    LayerNorm, `fc_norm`; the encoder's own last norm is left out. With the class token, that token
-    is read after the encoder's last norm (paper, appendix A.1).
+    LayerNorm, `fc_norm`; the encoder's own last norm is left out, as in the published code's
+    fine-tuning. With the class token, that token is read after the encoder's last norm, as in the
+    paper (appendix A.1).
 
     Args:
       classes: how many logits.
@@ -84,21 +85,10 @@ class VisionTransformer(nnx.Module):
         self.fc_norm = nnx.data(
             LayerNorm(d.width, dtype=dtype, rngs=rngs) if pool == "mean" else None
         )
-        norm = None
-        if normalise_head:
-            norm = nnx.BatchNorm(
-                d.width,
-                momentum=0.9,
-                epsilon=1e-6,
-                use_scale=False,
-                use_bias=False,
-                use_fast_variance=False,
-                rngs=rngs,
-            )
-        self.head_norm = nnx.data(norm)
-        # The published recipe's head starts so small that the first logits are all but equal.
-        small = nnx.initializers.truncated_normal(2e-5)
-        init = nnx.initializers.normal(0.01) if normalise_head else small
+        self.head_norm = nnx.data(BatchNorm(d.width, rngs=rngs) if normalise_head else None)
+        # The published fine-tuning's head starts so small that the first logits are all but equal.
+        # timm cuts that normal distribution off at 2, a hundred thousand deviations away.
+        init = nnx.initializers.normal(0.01 if normalise_head else 2e-5)
         self.head = nnx.Linear(d.width, classes, kernel_init=init, rngs=rngs)
 
     def features(self, images: jax.Array, scales: jax.Array | None = None) -> jax.Array:
@@ -125,7 +115,41 @@ class VisionTransformer(nnx.Module):
           train: whether the head's BatchNorm takes its statistics from these images, and moves its
             running ones a tenth of the way.
         """
-        features = self.features(images, scales).astype(jnp.float32)
+        return self.classify(self.features(images, scales), train=train)
+
+    def classify(self, features_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """What `features` gives to (B, classes) float32 logits; `train` as in `__call__`."""
+        features_BD = features_BD.astype(jnp.float32)
         if self.head_norm is not None:
-            features = self.head_norm(features, use_running_average=not train)
-        return self.head(features)
+            features_BD = self.head_norm(features_BD, train=train)
+        return self.head(features_BD)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """BatchNorm (Ioffe & Szegedy 2015) without scale and shift, as torch has it.
+
+    Flax's running variance is of the batch as it is; torch's is the unbiased estimate.
+
+    Args:
+      width: of the last axis.
+    """
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        super().__init__(
+            width,
+            momentum=0.9,
+            epsilon=1e-6,
+            use_scale=False,
+            use_bias=False,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+
+    def __call__(self, x_BD: jax.Array, *, train: bool) -> jax.Array:
+        """(B, D) to the same, by its own statistics in training, else by the running ones."""
+        before = self.var[...]
+        y_BD = super().__call__(x_BD, use_running_average=not train)
+        if train:
+            unbiased = x_BD.var(0) * len(x_BD) / max(len(x_BD) - 1, 1)
+            self.var[...] = self.momentum * before + (1 - self.momentum) * unbiased
+        return y_BD

@@ -155,7 +155,7 @@ def _config(one, config, setting, draw):
     one.data.label_draw = draw
     if setting.method != "pretrained":
         one.init_from = None
-        for name in ("name", "folder", "mixture", "dir", "split", "eval_split"):
+        for name in ("name", "folder", "mixture", "labels", "dir", "split", "eval_split"):
             one.data[name] = config.data[name]
     if setting.labels is not None:
         one.data.labels_per_class = None if setting.labels == ALL else setting.labels
@@ -174,8 +174,10 @@ def _logistic_regression(config) -> float:
     from sklearn.linear_model import LogisticRegression
 
     pixels, share = Pixels.from_config(config), config.data.broken_share
-    train = few.few_labels(sources.open_source(config.data, config.data.split), config.data)
-    held_out = sources.open_source(config.data, config.data.eval_split, train.classes)
+    data = config.data
+    train = sources.labelled(sources.open_source(data, data.split))
+    held_out = sources.labelled(sources.open_source(data, data.eval_split, train.classes))
+    train = few.few_labels(train, data)
     model = LogisticRegression(max_iter=1000).fit(*_numbers(train, pixels, share))
     return float(model.score(*_numbers(held_out, pixels, share)))
 

@@ -21,8 +21,13 @@ from mae_jax.visualize import curves
 from mae_jax.weights import load
 from mae_jax.weights.read import read
 
-METHODS = ("logistic", "knn", "linear")
-_TITLES = {"logistic": "logistic", "knn": "kNN", "linear": "linear (LARS)"}
+METHODS = ("logistic", "knn", "knn_centred", "linear")
+_TITLES = {
+    "logistic": "logistic",
+    "knn": "kNN",
+    "knn_centred": "kNN, centred",
+    "linear": "linear (LARS)",
+}
 
 
 def compare(
@@ -44,8 +49,9 @@ def compare(
       config: names the data, its size and few labels (`data`, `model.image_size`), k and
         temperature (`log.knn_*`), and the recipe of the linear probe (objective "probe").
       out: a folder, which gets what `studies.study` writes.
-      methods: "logistic" on features, over a grid of L2; "knn" on features; "linear", the
-        published linear probe with augmentation, trained in `out/linear`.
+      methods: "logistic" on features, over a grid of L2; "knn" on features, as published;
+        "knn_centred", the same after their mean was taken off; "linear", the published linear
+        probe with augmentation, trained in `out/linear`.
       output: the features: "token" or "mean"; by default the class token, where there is one.
       draws: of few labels.
       heads: of those encoders that do not say it, and whose width does not settle it.
@@ -61,8 +67,8 @@ def compare(
     config_lib.validate(config, trains="linear" in methods)
     _check(encoders, config, methods, draws)
     data = config.data
-    train = sources.open_source(data, data.split)
-    held_out = sources.open_source(data, data.eval_split, train.classes)
+    train = sources.labelled(sources.open_source(data, data.split))
+    held_out = sources.labelled(sources.open_source(data, data.eval_split, train.classes))
     few.few_labels(train, data)  # too many labels asked for is found out about here
     task = _Task(config, train, held_out, Path(out).absolute() / "features", output, heads)
     trials = _trials(task, encoders, methods, range(data.label_draw, data.label_draw + draws))
@@ -121,15 +127,19 @@ class _Frozen:
         fit = logistic.fit(*self._drawn(draw))
         return {"accuracy": fit.accuracy, "inverse_l2": fit.inverse_l2}
 
-    def knn(self, draw: int, folder: Path) -> dict[str, float]:
+    def knn(self, draw: int, folder: Path, centred: bool = False) -> dict[str, float]:
         log = self._task.config.log
         accuracy = knn.accuracy(
             *self._drawn(draw),
             classes=len(self._task.train.classes),
             k=log.knn_neighbours,
             temperature=log.knn_temperature,
+            centred=centred,
         )
         return {"accuracy": accuracy}
+
+    def knn_centred(self, draw: int, folder: Path) -> dict[str, float]:
+        return self.knn(draw, folder, centred=True)
 
     def linear(self, draw: int, folder: Path) -> dict[str, float]:
         config = self._task.config.copy_and_resolve_references()

@@ -82,12 +82,15 @@ def mixing_draw(
       switch: how often cutmix is taken where both are on.
 
     Returns:
-      `partner` (B,) int32; `share` (B,) float32, what is kept of the sample itself, in pixels and
+      `partner` (B,) int32, never the sample itself in a batch of several, and each sample's once;
+      `share` (B,) float32, what is kept of the sample itself, in pixels and
       labels alike; `box` (B, axes, 2) int32, [start, stop) of what cutmix takes from the partner,
       empty where mixup is taken.
     """
     keys = jax.random.split(key, 4 + len(spatial))
-    partner = jax.random.permutation(keys[0], batch)
+    # Everybody in a ring of random order, and each one's partner the next.
+    ring = jax.random.permutation(keys[0], batch)
+    partner = jnp.zeros_like(ring).at[ring].set(jnp.roll(ring, -1))
     if mixup and cutmix:
         cut = jax.random.uniform(keys[1], (batch,)) < switch
     else:

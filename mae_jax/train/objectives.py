@@ -84,6 +84,21 @@ class Objective:
         """Scalar float32 loss, by a model as `create` makes it, of a drawn batch."""
         raise NotImplementedError
 
+    @property
+    def looks_across(self) -> bool:
+        """Whether the loss is of the whole batch, and so not the mean of the losses of its parts.
+
+        If it is, nothing below `encode` is trained.
+        """
+        return False
+
+    def encode(self, model: nnx.Module, batch: Batch) -> Batch:
+        """A drawn batch with features in the place of images, each of its own sample alone.
+
+        Where the loss looks across the batch, it takes either.
+        """
+        raise NotImplementedError
+
     def measure(self, model: nnx.Module, batch: Batch) -> Batch:
         """Measures of every sample of a drawn batch, each (B,) float32."""
         raise NotImplementedError
@@ -201,7 +216,7 @@ class Classify(Objective):
         if self.drop_path:
             depth = self.dimensions.depth
             drawn["scales"] = transformer.drop_path_scales(path_key, size, depth, self.drop_path)
-        if self.mixup or self.cutmix:
+        if self._mixes:
             mixed = mixing.mixing_draw(
                 mixing_key,
                 size,
@@ -217,14 +232,35 @@ class Classify(Objective):
         return drawn
 
     def loss(self, model: VisionTransformer, batch: Batch) -> jax.Array:
-        images, targets = self._view(batch, ""), self._targets(batch["label"])
-        if self.mixup or self.cutmix:
-            share = batch["share"]
-            partners = self._view(batch, "partner_")
-            images = mixing.mix_images(images, partners, share, batch["box"])
-            targets = mixing.mix(targets, self._targets(batch["partner_label"]), share)
-        logits = model(images, batch.get("scales"), train=True)
+        targets = self._targets(batch["label"])
+        if self._mixes:
+            targets = mixing.mix(targets, self._targets(batch["partner_label"]), batch["share"])
+        if "features" in batch:
+            logits = model.classify(batch["features"], train=True)
+        else:
+            logits = model(self._images(batch), batch.get("scales"), train=True)
         return optax.softmax_cross_entropy(logits, targets).mean()
+
+    @property
+    def looks_across(self) -> bool:
+        # A probe's BatchNorm does.
+        return dict(self.arguments)["normalise_head"]
+
+    def encode(self, model: VisionTransformer, batch: Batch) -> Batch:
+        kept = {k: batch[k] for k in ("label", "partner_label", "share") if k in batch}
+        return kept | {"features": model.features(self._images(batch), batch.get("scales"))}
+
+    @property
+    def _mixes(self):
+        return bool(self.mixup or self.cutmix)
+
+    def _images(self, batch):
+        """Standardised images as the model sees them in training."""
+        images = self._view(batch, "")
+        if not self._mixes:
+            return images
+        partners = self._view(batch, "partner_")
+        return mixing.mix_images(images, partners, batch["share"], batch["box"])
 
     def _view(self, batch, prefix):
         """Standardised images of the batch, or of their partners, erased where that was drawn."""

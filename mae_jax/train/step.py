@@ -110,13 +110,16 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
         return (value, gradient), tables
 
     tables = state.tables
+    if accumulate > 1 and objective.looks_across:
+        # Images go through the frozen encoder in parts; their features are few enough for one.
+        def encode(part):
+            return objective.encode(nnx.merge(graphdef, joined(used, fixed), tables), part)
+
+        batch = _together(jax.lax.map(encode, _in_parts(batch, accumulate)))
+        accumulate = 1
     if accumulate == 1:
         (loss, gradient), tables = loss_and_gradient(batch, tables)
     else:
-        # Part j takes every accumulate-th sample, so that each part is spread over all devices.
-        parts = jax.tree.map(
-            lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
-        )
         # In float32: sums of many parts outgrow bfloat16.
         zeros = (jnp.zeros(()), jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), used))
 
@@ -125,7 +128,7 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
             found, tables = loss_and_gradient(part, tables)
             return (jax.tree.map(jnp.add, total, found), tables), None
 
-        (total, tables), _ = jax.lax.scan(add, (zeros, tables), parts)
+        (total, tables), _ = jax.lax.scan(add, (zeros, tables), _in_parts(batch, accumulate))
         loss, gradient = jax.tree.map(lambda x: x / accumulate, total)
 
     part_of = functools.partial(
@@ -154,6 +157,15 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     # memory (`donate_argnames`), and the next step finds the arrays that it was compiled for.
     # Without this, XLA chooses the shardings of what a program returns, step after step.
     return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
+
+
+def _in_parts(batch, count):
+    """Part j takes every count-th sample, so that each part is spread over all devices."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), batch)
+
+
+def _together(parts):
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "method", "layout"))

@@ -14,8 +14,9 @@ def test_boxes_lie_within_any_image(height, width, seed):
         augment.central_box(height, width, (6, 8), 0.875),
     ]
     for left, top, w, h in boxes:
-        assert w >= 1 and h >= 1 and left >= 0 and top >= 0
-        assert left + w <= width and top + h <= height
+        assert w > 0 and h > 0 and left >= 0 and top >= 0
+        # To the rounding of a fraction.
+        assert left + w <= width + 1e-9 and top + h <= height + 1e-9
 
 
 def test_area_and_aspect_of_boxes_keep_to_their_ranges():
@@ -36,6 +37,20 @@ def test_the_whole_image_can_be_asked_for():
 def test_central_boxes_are_central_and_undistorted():
     assert augment.central_box(100, 200, (10, 10), 0.5) == (75, 25, 50, 50)
     assert augment.central_box(100, 200, (10, 20), 1.0) == (0, 0, 200, 100)
+
+
+def test_central_boxes_are_the_published_ones():
+    # 375 x 500 becomes 256 x 341, of which columns 58 to 282 and rows 16 to 240 are cut out.
+    box = augment.central_box(375, 500, (224, 224), 0.875)
+    columns, rows = 500 / 341, 375 / 256
+    np.testing.assert_allclose(box, (58 * columns, 16 * rows, 224 * columns, 224 * rows))
+    turned = augment.central_box(500, 375, (224, 224), 0.875)
+    np.testing.assert_allclose(turned, np.array(box)[[1, 0, 3, 2]])
+
+
+def test_the_view_of_a_whole_image_of_its_own_size_is_the_image():
+    for height, width in ((8, 8), (37, 53), (448, 224)):
+        assert augment.central_box(height, width, (height, width), 1.0) == (0, 0, width, height)
 
 
 def test_an_image_too_long_for_any_try_gives_its_middle():

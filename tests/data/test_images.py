@@ -167,9 +167,9 @@ def test_jpeg_views_decoded_in_part_are_those_of_the_whole(channels):
     whole = images.Pixels(images.decode(data, form, "x"))
     assert isinstance(lazy, images.Jpeg)
     for box in [(0, 0, 1280, 854), (101, 33, 700, 500), (11, 13, 129, 131), (640, 427, 64, 64)]:
-        (a,), (b,) = lazy.views([box], (64, 64)), whole.views([box], (64, 64))
-        difference = np.abs(a.astype(int) - b)
-        assert difference.mean() < 1.5, box
+        for around, close in ((False, 1.5), (True, 0.3)):
+            a, b = (image.views([box], (64, 64), around=around)[0] for image in (lazy, whole))
+            assert np.abs(a.astype(int) - b).mean() < close, (box, around)
 
 
 def test_views_together_are_decoded_as_finely_as_the_finest_needs():

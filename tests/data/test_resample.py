@@ -32,9 +32,27 @@ def test_whole_boxes_are_resized_as_pillow_does(box, size):
     assert difference.mean() < 0.5 and difference.max() <= 16
 
 
-def test_a_part_of_its_own_size_is_itself():
+@settings(max_examples=40, deadline=None)
+@given(
+    box=st.tuples(st.floats(0, 300), st.floats(0, 200), st.floats(1.5, 330), st.floats(1.5, 220)),
+    size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+)
+def test_the_filter_sees_what_lies_around_a_box_where_that_is_asked_for(box, size):
     picture = photograph()
-    np.testing.assert_array_equal(resample(picture, (5, 7, 32, 16), (16, 32)), picture[7:23, 5:37])
+    left, top, w, h = box
+    expected = Image.fromarray(picture).resize(
+        size[::-1], Image.Resampling.BICUBIC, box=(left, top, left + w, top + h)
+    )
+    made = resample(picture, box, size, around=True)
+    difference = np.abs(made.astype(int) - np.asarray(expected))
+    assert difference.mean() < 0.5 and difference.max() <= 16
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_a_part_of_its_own_size_is_itself(around):
+    picture = photograph()
+    made = resample(picture, (5, 7, 32, 16), (16, 32), around=around)
+    np.testing.assert_array_equal(made, picture[7:23, 5:37])
 
 
 def test_shrinking_is_antialiased():

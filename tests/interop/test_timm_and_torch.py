@@ -157,6 +157,33 @@ def test_positions_are_resized_as_torch_does(new):
     np.testing.assert_array_equal(ours[:, 0], table[:, 0])
 
 
+@pytest.mark.parametrize("new", [(64, 48), (16, 24)], ids=["larger", "smaller"])
+def test_an_encoder_of_another_image_size_is_exported_at_it_for_timm(tmp_path, new):
+    # timm's own resizing is another one, whichever way: see docs/weights.md.
+    weights = random_weights().encoder()
+    export.export(weights, tmp_path / "as_trained", format="timm")
+    resized = timm.create_model(
+        f"local-dir:{tmp_path / 'as_trained'}", pretrained=True, img_size=new
+    )
+    expected = weights.resized(new)
+    assert abs(resized.pos_embed.numpy() - expected.tensors["pos_embed"]).max() > 1e-3
+    export.export(expected, tmp_path / "resized", format="timm")
+    theirs, (images, pixels) = in_timm(tmp_path / "resized"), images_of(expected)
+    assert theirs.patch_embed.img_size == new
+    ours = mae_jax.load_encoder(tmp_path / "as_trained", image_size=new)
+    close(theirs.forward_features(pixels), ours.encoder(jnp.asarray(images)))
+
+
+@pytest.mark.parametrize(("new", "most"), [(24, 0.06), (15, 0.06), (7, 0.2)])
+def test_how_far_timms_resizing_of_positions_is_from_the_published_one(new, most):
+    table = patches.sincos_positions((14, 14), 64)[None]
+    ours = patches.resize_positions(table, (14, 14), (new, new))
+    theirs = timm.layers.resample_abs_pos_embed(
+        torch.from_numpy(table), [new, new], num_prefix_tokens=0
+    )
+    assert most / 2 < abs(theirs.numpy() - ours).max() < most
+
+
 @pytest.mark.parametrize("kind", ["full", "classifier"])
 def test_onnx(tmp_path, kind):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -1,5 +1,8 @@
 """transformers, whichever version is installed: `make test-interop` runs 5.x and then 4.57."""
 
+import pathlib
+import runpy
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from flax import nnx
 from made import ODD, SMALL, random_weights
 
 import mae_jax
+from mae_jax.models import sizes
 from mae_jax.weights import export, keymap
 
 TOLERANCE = 1e-5
@@ -98,6 +102,8 @@ def test_what_they_save_loads_here(tmp_path):
         norm_pix_loss=True,
     )  # fmt: skip
     theirs = transformers.ViTMAEForPreTraining(config).eval()
+    for parameter in theirs.parameters():  # some of a fresh model are zero
+        parameter += 0.1 * torch.randn_like(parameter)
     theirs.save_pretrained(tmp_path / "full")
     ours = mae_jax.load(tmp_path / "full")
     images = np.random.default_rng(0).standard_normal((2, 32, 32, 3), np.float32)
@@ -115,6 +121,23 @@ def test_what_they_save_loads_here(tmp_path):
     vit.save_pretrained(tmp_path / "plain")
     tokens = mae_jax.load_encoder(tmp_path / "plain").encoder(jnp.asarray(images))
     close(vit(pixels).last_hidden_state, tokens)
+
+
+def test_a_fresh_model_of_the_benchmark_starts_as_published(tmp_path):
+    path = pathlib.Path(__file__).parents[2] / "benchmarks" / "step_vs_pytorch.py"
+    vitmae = runpy.run_path(str(path))["vitmae"]
+    arguments = dict(
+        image_size=32, patch_size=8, width=64, depth=1, heads=4,
+        decoder_width=32, decoder_depth=1, decoder_heads=2,
+    )  # fmt: skip
+    theirs = vitmae(sizes.resolve("base", **arguments))
+    ours = mae_jax.MaskedAutoencoder(**arguments, rngs=nnx.Rngs(0))
+    for table, token, expected in (
+        (theirs.vit.embeddings.position_embeddings, theirs.vit.embeddings.cls_token, ours.encoder),
+        (theirs.decoder.decoder_pos_embed, theirs.decoder.mask_token, ours.decoder),
+    ):
+        np.testing.assert_array_equal(table.detach().numpy(), expected.pos_embed[...])
+        assert 0.01 < float(token.std()) < 0.04
 
 
 def test_positions_are_resized_as_theirs(tmp_path):

@@ -36,18 +36,19 @@ def config(digits_config):
 
 
 def test_two_encoders_in_other_formats_appear_in_the_table(encoders, config, tmp_path):
-    result = probe.compare(encoders, config, tmp_path, methods=("logistic", "knn", "linear"))
+    result = probe.compare(encoders, config, tmp_path, methods=probe.METHODS)
     rows = json.loads((tmp_path / "comparison.json").read_text())
     assert rows == result["encoders"]
     assert [row["encoder"] for row in rows] == ["timm", "huggingface"]
     for row in rows:
         assert row["output"] == "token" and row["width"] == 16
-        for method in ("logistic", "knn", "linear"):
+        for method in probe.METHODS:
             assert 0 < row[method]["mean"] <= 1
         # Even random features of digits say something about them.
         assert row["logistic"]["mean"] > 0.4
     table = (tmp_path / "comparison.md").read_text()
-    assert "| timm | " in table and "| huggingface | " in table and "linear (LARS)" in table
+    assert "| timm | " in table and "| huggingface | " in table
+    assert "| logistic | kNN | kNN, centred | linear (LARS) |" in table
 
 
 def test_the_same_call_again_computes_no_features_again(encoders, config, tmp_path, monkeypatch):
@@ -83,7 +84,7 @@ def test_probes_that_cannot_be(encoders, config, tmp_path):
             probe.compare(sources, config, tmp_path, **options)
 
     fails("SOURCE is missing", sources=())
-    fails("method 'svm' is unknown; known are logistic, knn, linear", methods=("svm",))
+    fails("method 'svm' is unknown; known are logistic, knn, knn_centred, linear", methods=("svm",))
     fails("--draws=0 must be at least 1", draws=0)
     config.data.labels_per_class = 99
     fails("labels_per_class 99 is more than")

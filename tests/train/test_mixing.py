@@ -14,8 +14,16 @@ def draw(batch=2000, **alphas):
     return {name: np.asarray(value) for name, value in made.items()}
 
 
-def test_partners_are_a_permutation():
-    np.testing.assert_array_equal(np.sort(draw()["partner"]), np.arange(2000))
+def test_partners_are_a_permutation_that_leaves_nobody_in_its_place():
+    draws = jax.vmap(
+        lambda key: mixing.mixing_draw(key, 8, SIZE, mixup=0.8, cutmix=0.0, switch=0.5)["partner"]
+    )(jax.random.split(jax.random.key(0), 2000))
+    np.testing.assert_array_equal(np.sort(draws), np.tile(np.arange(8), (2000, 1)))
+    # All others are as likely: 286 of 2000, give or take four standard errors.
+    counts = [np.bincount(np.asarray(draws)[:, i], minlength=8) for i in range(8)]
+    assert not np.diag(counts).any()
+    others = np.array(counts)[~np.eye(8, dtype=bool)]
+    assert abs(others - 2000 / 7).max() < 4 * np.sqrt(2000 / 7)
 
 
 def test_shares_are_of_the_pixels_that_stay():
