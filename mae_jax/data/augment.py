@@ -37,6 +37,12 @@ def random_box(
     return (width - w) // 2, (height - h) // 2, w, h
 
 
+def resized_side(side: int, share: float) -> int:
+    """What the published evaluation resizes to, for its middle `side` pixels to be this share."""
+    # Rounded down, but not where the share is itself such a quotient and its rounding shows.
+    return int(side / share + 1e-6)
+
+
 def central_box(
     height: int, width: int, size: tuple[int, int], share: float
 ) -> tuple[float, float, float, float]:
@@ -56,10 +62,10 @@ def central_box(
     """
     # Rounded down and, in the middle, to even, as torchvision does.
     if height * size[1] <= width * size[0]:
-        tall = int(size[0] / share)
+        tall = resized_side(size[0], share)
         long = tall * width // height
     else:
-        long = int(size[1] / share)
+        long = resized_side(size[1], share)
         tall = long * height // width
     left, top = round((long - size[1]) / 2), round((tall - size[0]) / 2)
     return (

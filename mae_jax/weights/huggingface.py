@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data.augment import resized_side
 from mae_jax.errors import UsageError
 from mae_jax.weights import foreign, formats, keymap, pth
 from mae_jax.weights.described import Weights
@@ -168,7 +169,7 @@ def preprocessor(weights: Weights) -> dict[str, Any] | None:
         "image_processor_type": "BitImageProcessor",
         "do_convert_rgb": pixels.channels == 3,
         "do_resize": True,
-        "size": {"shortest_edge": round(side / pixels.crop)},
+        "size": {"shortest_edge": resized_side(side, pixels.crop)},
         "resample": 3,
         "do_center_crop": True,
         "crop_size": {"height": side, "width": side},

@@ -48,6 +48,13 @@ def test_central_boxes_are_the_published_ones():
     np.testing.assert_allclose(turned, np.array(box)[[1, 0, 3, 2]])
 
 
+def test_a_share_read_from_two_sizes_gives_them_back():
+    assert augment.resized_side(224, 0.875) == 256 and augment.resized_side(32, 0.875) == 36
+    for side in range(1, 300):
+        for whole in range(side, 2 * side + 1):
+            assert augment.resized_side(side, side / whole) == whole
+
+
 def test_the_view_of_a_whole_image_of_its_own_size_is_the_image():
     for height, width in ((8, 8), (37, 53), (448, 224)):
         assert augment.central_box(height, width, (height, width), 1.0) == (0, 0, width, height)

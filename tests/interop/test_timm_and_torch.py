@@ -1,6 +1,7 @@
 """timm, torch's own files, and ONNX in onnxruntime."""
 
 import argparse
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +9,12 @@ import pytest
 import timm
 import torch
 from made import ODD, SMALL, random_weights, same
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 import mae_jax
+from mae_jax.data.images import Pixels
+from mae_jax.data.loader import Picture
 from mae_jax.models import patches
 from mae_jax.weights import export, keymap, read
 
@@ -44,6 +49,19 @@ def test_encoder(tmp_path, arguments):
     config = timm.data.resolve_model_data_config(theirs)
     assert tuple(config["mean"]) == tuple(weights.pixels.mean)
     assert tuple(config["input_size"][1:]) == theirs.patch_embed.img_size
+
+
+@pytest.mark.parametrize("crop", [None, 1.0])
+def test_their_preprocessing_gives_our_evaluation_view(tmp_path, crop):
+    weights = random_weights().encoder()
+    weights = dataclasses.replace(weights, pixels=dataclasses.replace(weights.pixels, crop=crop))
+    export.export(weights, tmp_path / "out", format="timm")
+    about = timm.data.resolve_model_data_config(in_timm(tmp_path / "out"))
+    picture = Image.fromarray(load_sample_image("flower.jpg")).crop((200, 100, 360, 213))
+    theirs = timm.data.create_transform(**about)(picture).numpy().transpose(1, 2, 0)
+    view = Picture(weights.pixels).plain(Pixels(np.asarray(picture)))
+    difference = theirs - np.asarray(weights.pixels.standardise(view))
+    assert (255 * abs(difference) * weights.pixels.std).mean() < 0.3
 
 
 @pytest.mark.parametrize("pool", ["mean", "token"])

@@ -1,5 +1,6 @@
 """transformers, whichever version is installed: `make test-interop` runs 5.x and then 4.57."""
 
+import dataclasses
 import pathlib
 import runpy
 
@@ -10,8 +11,12 @@ import torch
 import transformers
 from flax import nnx
 from made import ODD, SMALL, random_weights
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 import mae_jax
+from mae_jax.data.images import Pixels
+from mae_jax.data.loader import Picture
 from mae_jax.models import sizes
 from mae_jax.weights import export, keymap
 
@@ -81,17 +86,18 @@ def test_class_token_classifier(tmp_path):
     close(theirs(pixels).logits, mae_jax.load(tmp_path / "out")(jnp.asarray(images)))
 
 
-def test_preprocessor(tmp_path):
-    from PIL import Image
-
+@pytest.mark.parametrize("crop", [None, 1.0])
+def test_preprocessor_gives_our_evaluation_view(tmp_path, crop):
     weights = random_weights()
+    weights = dataclasses.replace(weights, pixels=dataclasses.replace(weights.pixels, crop=crop))
     export.export(weights, tmp_path / "out", format="huggingface")
-    kind = getattr(transformers, "ViTImageProcessorPil", None) or transformers.ViTImageProcessor
+    kind = getattr(transformers, "BitImageProcessorPil", None) or transformers.BitImageProcessor
     processor = kind.from_pretrained(tmp_path / "out")
-    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    theirs = np.asarray(processor(Image.fromarray(picture), return_tensors="np")["pixel_values"])
-    ours = (picture / 255 - np.array(weights.pixels.mean)) / np.array(weights.pixels.std)
-    np.testing.assert_allclose(theirs[0].transpose(1, 2, 0), ours, atol=1e-5)
+    picture = Image.fromarray(load_sample_image("flower.jpg")).crop((200, 100, 360, 213))
+    theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0]
+    view = Picture(weights.pixels).plain(Pixels(np.asarray(picture)))
+    difference = theirs.transpose(1, 2, 0) - np.asarray(weights.pixels.standardise(view))
+    assert (255 * abs(difference) * weights.pixels.std).mean() < 0.3
 
 
 def test_what_they_save_loads_here(tmp_path):
