@@ -9,16 +9,22 @@ import jax
 from mae_jax.errors import UsageError
 from mae_jax.train.objectives import Objective, Reconstruct, compute_dtype
 
+_TIMES = 100  # an image in a batch, at most: more often only by mistake
 _AHEAD = 2  # batches of pixels: the one in training, and the next
 
 
-def check_batch_fits(config, objective: Objective) -> None:
-    """Raises UsageError where pixels, or what the gradient needs, are more than all memory.
+def check_batch_fits(config, objective: Objective, records: int) -> None:
+    """Raises UsageError where a batch is far more than the data, or more than all memory.
 
-    It is no promise that the run fits: only what cannot be otherwise is counted. Of the gradient
+    Of memory, pixels and what the gradient needs are counted. It is no promise that the run fits: only what cannot be otherwise is counted. Of the gradient
     that is the input of every block, which is stored even where blocks are computed again.
     """
     d, data = objective.dimensions, config.data
+    if data.batch_size > _TIMES * records:
+        raise UsageError(
+            f"data.batch_size {data.batch_size} is more than {_TIMES} times the {records} images "
+            "of the data; make it smaller"
+        )
     here = data.batch_size / jax.process_count()
     pixels = math.prod(d.image_size) * d.channels * (4 if data.pixels == "float32" else 1)
     memory = machine_memory()

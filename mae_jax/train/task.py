@@ -123,7 +123,7 @@ def prepare(config, devices: int) -> Task:
         if not train.classes:
             raise UsageError(f"train.objective {config.train.objective!r} {train.no_labels()}")
         objective = Classify.from_config(config, len(train.classes))
-    fits.check_batch_fits(config, objective)
+    fits.check_batch_fits(config, objective, len(train) * config.data.repeats)
     recipe = Recipe.from_config(
         config,
         steps=steps,

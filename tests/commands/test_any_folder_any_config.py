@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mae_jax import cli
+from mae_jax.commands import flags, verbs
 from mae_jax.config.schema import all_keys
+from mae_jax.train.task import prepare
 
 EXAMPLES = settings(
     max_examples=int(os.environ.get("MAE_JAX_EXAMPLES", 12)),
@@ -118,17 +120,37 @@ def test_any_folder(capsys, tmp_path_factory, entries, split, eval_split, share)
     outcome(capsys, folder, "configs/folder.py", changes)
 
 
-KEYS = [name for name, _ in all_keys() if not name.startswith(("data.dir", "init_from"))]
+# How long a run is stays as it is here: a right answer to a thousand million steps is to begin.
+FIXED = ("data.dir", "init_from", "train.steps", "train.epochs")
+KEYS = {name: key for name, key in all_keys() if name not in FIXED}
 VALUES = st.sampled_from(
-    ["None", "0", "1", "-1", "2", "3", "0.5", "1e9", "1e-9", "nan", "inf", "True", "False", "()",
+    ["None", "0", "1", "-1", "2", "3", "0.5", "40", "1e-9", "nan", "inf", "True", "False", "()",
      "(1,)", "(0.5,0.5)", "(1,2,3)", "('a',)", "a", "", "random", "block", "grid", "classify",
-     "probe", "reconstruct", "float32", "uint8", "lars", "token", "8", "100000000", "test[:8]"]
+     "probe", "reconstruct", "float32", "uint8", "lars", "token", "8", "test[:8]"]
 )  # fmt: skip
+
+
+LIKELY = {
+    int: ["1", "2", "3", "4", "8"], float: ["0.3", "0.5", "0.9", "1", "2"],
+    bool: ["True", "False"], tuple: ["(8,8)", "(4,4)", "(0.5,1)", "(2,2)", "()", "(0.5,)"],
+}  # fmt: skip
+
+
+@st.composite
+def some_changes(draw):
+    """A few keys at once, most of them with a value of their kind."""
+    changes = {}
+    for name in draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=4, unique=True)):
+        key = KEYS[name]
+        words = key.range.removeprefix("one of ").split(", ") if key.type is str else []
+        likely = st.sampled_from(LIKELY.get(key.type, words) + [str(key.default)])
+        changes[name] = draw(st.one_of(likely, likely, likely, VALUES))
+    return changes
 
 
 @pytest.mark.slow
 @EXAMPLES
-@given(changes=st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=4))
+@given(changes=some_changes())
 @example(changes={"data.std": "('a',)"})
 @example(changes={"data.crop_scale": "(0.5,'x')"})
 @example(changes={"data.batch_size": "100000000"})
@@ -140,3 +162,14 @@ def test_any_config(capsys, tmp_path_factory, tfds_dir, changes):
         "model.patch_size": "(4,4)",
     }  # fmt: skip
     outcome(capsys, folder, "configs/digits.py", given | changes)
+
+
+@pytest.mark.parametrize("length", [{"train.steps": "1000000000"}, {"train.epochs": "1e9"}])
+def test_any_length_begins(tfds_dir, length):
+    parsed = flags.parse(
+        verbs()["pretrain"],
+        ["mae-jax", "--config=configs/digits.py", "--workdir=w", f"--config.data.dir={tfds_dir}",
+         "--config.train.steps=None", "--config.train.epochs=None",
+         *(f"--config.{name}={value}" for name, value in length.items())],
+    )  # fmt: skip
+    assert prepare(parsed["config"], 8).steps >= 10**9
