@@ -16,8 +16,9 @@ _AHEAD = 2  # batches of pixels: the one in training, and the next
 def check_batch_fits(config, objective: Objective, records: int) -> None:
     """Raises UsageError where a batch is far more than the data, or more than all memory.
 
-    Of memory, pixels and what the gradient needs are counted. It is no promise that the run fits: only what cannot be otherwise is counted. Of the gradient
-    that is the input of every block, which is stored even where blocks are computed again.
+    Of memory, pixels and what the gradient needs are counted, and only what cannot be otherwise: it
+    is no promise that the run fits. Of the gradient that is the input of every block, which is
+    stored even where blocks are computed again.
     """
     d, data = objective.dimensions, config.data
     if data.batch_size > _TIMES * records:

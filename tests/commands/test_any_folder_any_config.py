@@ -143,7 +143,7 @@ def some_changes(draw):
     for name in draw(st.lists(st.sampled_from(sorted(KEYS)), min_size=1, max_size=4, unique=True)):
         key = KEYS[name]
         words = key.range.removeprefix("one of ").split(", ") if key.type is str else []
-        likely = st.sampled_from(LIKELY.get(key.type, words) + [str(key.default)])
+        likely = st.sampled_from([*LIKELY.get(key.type, words), str(key.default)])
         changes[name] = draw(st.one_of(likely, likely, likely, VALUES))
     return changes
 
