@@ -107,7 +107,7 @@ def _trial(setting, draw, config, scratch) -> study.Trial:
             return {"accuracy": accuracy_of(run(one, where, quiet=True))}
         # The same network, and the same pixels, as that beside it got from `init_from`.
         beside = where.with_name(pretrained)
-        if config.init_from is not None and workdir.begun(beside):
+        if config.init_from is not None and (beside / "config.json").is_file():
             adopted = one.copy_and_resolve_references()
             adopt_architecture(adopted, workdir.read_config(beside))
             one.update({"data": adopted.data} if own else adopted)
