@@ -76,7 +76,7 @@ VERB = Verb(
     run=True,
     flags=(
         Flag("out", "FOLDER", "for the table and the plot of a comparison"),
-        Flag("methods", "logistic,knn,linear", "some of these"),
+        Flag("methods", "logistic,knn,knn_centred,linear", "some of these"),
         Flag(
             "output", "token|mean", "of the encoder; by default the class token, where it has one"
         ),
