@@ -63,7 +63,7 @@ class Pixels:
                 )
             settled[name] = values * self.channels if len(values) == 1 else values
         if self.crop is None:
-            settled["crop"] = 0.875 if max(self.size) <= _RECIPE_SIDE else 1.0
+            settled["crop"] = _usual_crop(self.size)
         for name, value in settled.items():
             object.__setattr__(self, name, value)
 
@@ -80,6 +80,11 @@ class Pixels:
             crop=data.eval_crop,
             max_pixels=data.max_pixels,
         )
+
+    def resized(self, size: tuple[int, ...]) -> "Pixels":
+        """For images of another size; a crop that is the usual one is the usual one there too."""
+        crop = None if self.crop == _usual_crop(self.size) else self.crop
+        return dataclasses.replace(self, size=size, crop=crop)
 
     @property
     def floats(self) -> bool:
@@ -138,6 +143,10 @@ class Pixels:
         low, high = np.percentile(like, [1, 99], axis=tuple(range(like.ndim - 1)), keepdims=True)
         stretched = (images - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
         return np.clip(stretched, 0, 1).astype(np.float32)
+
+
+def _usual_crop(size):
+    return 0.875 if max(size) <= _RECIPE_SIDE else 1.0
 
 
 def _values(images):

@@ -247,6 +247,8 @@ def test_what_is_left_open_is_settled_and_written_down():
     config.model.image_size, config.model.channels = (448, 448), 2
     pixels_lib.settle(config)
     assert (config.data.eval_crop, config.data.mean) == (1.0, (0.5, 0.5))
+    assert Pixels((224, 224)).resized((448, 448)).crop == 1.0
+    assert Pixels((224, 224), crop=0.95).resized((448, 448)).crop == 0.95
 
 
 def test_a_config_that_contradicts_the_weights_is_refused(kind, config, run):

@@ -87,7 +87,7 @@ class Weights:
         for name in ("pos_embed", "decoder_pos_embed"):
             if name in tensors:
                 tensors[name] = patches.resize_positions(tensors[name], old.grid, new.grid)
-        pixels = dataclasses.replace(self.pixels, size=new.image_size)
+        pixels = self.pixels.resized(new.image_size)
         return dataclasses.replace(self, tensors=tensors, dimensions=new, pixels=pixels)
 
     def with_channels(self, channels: int | None) -> "Weights":

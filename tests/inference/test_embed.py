@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from made import random_weights
@@ -14,8 +16,9 @@ from PIL import Image
 
 from mae_jax import cli
 from mae_jax.data import sources
-from mae_jax.errors import UsageError
-from mae_jax.inference import embed
+from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.inference import embed, embedded
+from mae_jax.parallel import Layout
 from mae_jax.pixels import Pixels
 from mae_jax.weights import export
 from mae_jax.weights.load import encoder_of
@@ -127,3 +130,83 @@ def test_killed_and_started_again(tmp_path, many):
     again = start(tmp_path / "again.npz")
     assert again.wait(timeout=300) == 0
     assert (tmp_path / "whole.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Four images, of which one is broken."""
+    rng, folder = np.random.default_rng(0), tmp_path / "few"
+    folder.mkdir()
+    for index in range(4):
+        pixels = rng.integers(0, 256, (40, 36, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    (folder / "2.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_broken_images_are_marked_and_more_than_allowed_are_too_many(
+    tmp_path, encoder, few, suffix, capsys
+):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / f"f{suffix}"
+    made = embed.embed(encoder, sources.open_images(few), out)
+    assert made["broken"] == 1 and made["images"] == 4
+    assert "2.png" in capsys.readouterr().err
+    rows = embedded.read(out)
+    assert rows.broken.tolist() == [False, False, True, False]
+    assert np.isnan(rows.features[2]).all() and np.isfinite(rows.features[[0, 1, 3]]).all()
+    (few / "3.png").write_bytes(b"")
+    with pytest.raises(BrokenRecord, match="2 of 4 records are broken"):
+        embed.embed(encoder, sources.open_images(few), tmp_path / f"g{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_images_that_were_added_are_embedded_and_others_kept(
+    tmp_path, encoder, few, suffix, monkeypatch
+):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    out, looked_at = tmp_path / f"f{suffix}", []
+    embed.embed(encoder, sources.open_images(few), out)
+    before = embedded.read(out)
+    shutil.copy(few / "0.png", few / "00.png")  # is sorted in between
+    shutil.copy(few / "3.png", few / "1.png")  # under an old name other bytes
+    shutil.copy(few / "0.png", few / "2.png")  # mended
+    real = embed.views
+
+    def watched(source, pixels, indices, size, **options):
+        looked_at.extend(source.name(index) for index in indices)
+        return real(source, pixels, indices, size, **options)
+
+    monkeypatch.setattr(embed, "views", watched)
+    embed.embed(encoder, sources.open_images(few), out)
+    after = embedded.read(out)
+    assert after.names == ["0.png", "00.png", "1.png", "2.png", "3.png"]
+    assert looked_at == ["00.png", "1.png", "2.png"]
+    np.testing.assert_array_equal(after.features[[0, 4]], before.features[[0, 3]])
+    for index, same in ((1, 0), (2, 4), (3, 0)):
+        np.testing.assert_allclose(after.features[index], after.features[same], atol=1e-5)
+    assert not after.broken.any()
+    looked_at.clear()
+    embed.embed(encoder, sources.open_images(few), out)
+    assert looked_at == []
+
+
+def test_all_devices_take_part_and_change_nothing(encoder, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), np.uint8)
+    devices = jax.local_devices()
+    sharded = []
+    real = Layout.put_batch
+
+    def watched(self, batch, batch_size):
+        placed = real(self, batch, batch_size)
+        sharded.append(len(placed["image"].sharding.device_set))
+        return placed
+
+    monkeypatch.setattr(Layout, "put_batch", watched)
+    many = encoder(images)
+    monkeypatch.setattr(jax, "local_devices", lambda **options: devices[:1])
+    np.testing.assert_allclose(encoder_of(encoder.weights)(images), many, atol=1e-5)
+    assert sharded == [len(devices), 1] and len(devices) == 8

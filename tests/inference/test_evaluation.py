@@ -11,7 +11,7 @@ from PIL import Image
 import mae_jax
 from mae_jax.config import default_config
 from mae_jax.data import sources
-from mae_jax.errors import UsageError
+from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.evaluate import robustness
 from mae_jax.inference import evaluation
 from mae_jax.weights.load import PretrainedClassifier
@@ -128,3 +128,21 @@ def test_mistakes_are_found_before_anything_runs(imagenet, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot be written"):
         evaluation.evaluate(weights, config, tmp_path / "file" / "out")
+
+
+def test_broken_images_are_left_out_up_to_a_share(classifier, config, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in map(str, range(10)):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        for index in range(2):
+            path = tmp_path / "digits" / name / f"{index}.png"
+            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+    config.data.name, config.data.folder = None, str(tmp_path / "digits")
+    config.data.split, config.data.eval_split = "all", None
+    whole = evaluation.evaluate(classifier, config)
+    (tmp_path / "digits" / "3" / "1.png").write_bytes(b"no image")
+    found = evaluation.evaluate(classifier, config)
+    assert (whole["images"], found["images"], found["broken"]) == (20, 19, 1)
+    config.data.broken_share = 0.0
+    with pytest.raises(BrokenRecord, match=r"1\.png"):
+        evaluation.evaluate(classifier, config)
