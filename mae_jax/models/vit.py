@@ -21,6 +21,8 @@ class VisionTransformer(nnx.Module):
     fine-tuning. With the class token, that token is read after the encoder's last norm, as in the
     paper (appendix A.1).
 
+    Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`.
+
     Args:
       classes: how many logits.
       pool: "mean" or "token".

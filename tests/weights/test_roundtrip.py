@@ -1,5 +1,6 @@
 """Ours to every format and back, to the last bit; the golden files through a `.pth`."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -179,3 +180,32 @@ def test_the_same_weights_make_the_same_files(tmp_path):
         export.export(random_weights(), tmp_path / str(i), format="pth")["sha256"] for i in (0, 1)
     ]
     assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("crop", [0.875, 1.0])
+def test_class_names_and_crop_go_along(tmp_path, crop):
+    weights = random_weights("classifier", classes=2, pool="token")
+    weights = dataclasses.replace(
+        weights, pixels=dataclasses.replace(weights.pixels, crop=crop, mean=(0.1, 0.2, 0.3))
+    )
+    weights.origin["classes"] = ["cat", "dog"]
+    for format in ("huggingface", "timm"):
+        export.export(weights, tmp_path / format, format=format)
+        said = json.loads((tmp_path / format / "config.json").read_text())
+        if format == "timm":
+            assert said["label_names"] == ["cat", "dog"]
+            assert said["pretrained_cfg"]["crop_pct"] == crop
+        else:
+            assert said["id2label"] == {"0": "cat", "1": "dog"}
+            images = json.loads((tmp_path / format / "preprocessor_config.json").read_text())
+            assert images["do_center_crop"]
+            assert images["size"]["shortest_edge"] == int(32 / crop)
+            assert images["crop_size"] == {"height": 32, "width": 32}
+            assert images["image_mean"] == [0.1, 0.2, 0.3]
+        # As others write such folders, without what this package adds.
+        del said["mae_jax"]
+        (tmp_path / format / "config.json").write_text(json.dumps(said))
+        found = read.read(tmp_path / format)
+        assert found.classes == ("cat", "dog")
+        assert found.pixels.crop == pytest.approx(crop, abs=0.02)
+        assert found.pixels.mean == (0.1, 0.2, 0.3)
