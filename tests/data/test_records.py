@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mae_jax.data import sources
+from mae_jax.data import sources, tables
 from mae_jax.data.describe import describe
 from mae_jax.data.records import NO_LABEL, Source
 
@@ -30,6 +30,7 @@ def made(tmp_path, tfds_dir):
         arrays(5),
         mixture,
         sources.Subset(mixture, [0, 3, 5]),
+        tables.Labelled(arrays(4, ()), {"array[1]": "cat", "array[3]": "dog"}),
     ]
     return {type(source).__name__: source for source in every}
 
@@ -47,7 +48,7 @@ def test_every_source_fulfils_the_protocol(made):
             record = source[index]
             assert record.label == labels[index] and record.name == source.name(index)
         if source.classes:
-            assert labels.min() >= 0 and labels.max() < len(source.classes)
+            assert labels.min() >= NO_LABEL and labels.max() == len(source.classes) - 1
             assert not source.unlabelled
         else:
             assert (labels == NO_LABEL).all()

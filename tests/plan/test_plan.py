@@ -105,6 +105,7 @@ config = default_config()
 config.model.size, config.model.image_size, config.model.patch_size = "tiny", (32,), (4,)
 config.model.depth, config.model.decoder_depth = 4, 1
 config.data.folder, config.data.batch_size, config.train.epochs = "none", 256, 1.0
+config.train.warmup_epochs = 0.0
 config.parallel.fsdp = 1  # else it would be chosen so that it fits
 whole = estimate.estimate(config, "v3:2x2", 1000)
 tight = int(whole.memory_gb * 1e9) - 1
