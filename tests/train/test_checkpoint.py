@@ -130,9 +130,7 @@ def remove_manifest(step):
     ("damage", "why"),
     [
         (cut, r"its file \S+ has \d+ bytes of \d+"),
-        (remove, r"its file \S+ is missing"),
         (flip_weights, r"its file \S+ has other bytes than were saved"),
-        (cut_manifest, "its manifest.json is damaged"),
         (remove_manifest, "its manifest.json is missing"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -151,6 +149,16 @@ def test_a_run_sets_a_damaged_checkpoint_aside_and_ends_as_if_it_was_whole(
     )
     assert leaves(run)[0] == 8
     assert_equal(leaves(run)[1], leaves(made[0])[1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [(remove, r"its file \S+ is missing"), (cut_manifest, "its manifest.json is damaged")],
+)
+def test_what_is_gone_is_seen(run, capsys, damage, why):
+    damage(run / "checkpoints" / "8")
+    assert leaves(run)[0] == 6
+    assert re.search(f"checkpoint 8 in .* is damaged: {why}; 6 is read", capsys.readouterr().err)
 
 
 def test_with_none_left_a_run_stops_and_stays_stopped(made, run, capsys):
