@@ -127,10 +127,8 @@ def _restored(manager, step, template):
             raise  # of what computes
         # Of several processes one may fail alone, and the others wait for it.
         if not known and not hosts.several():
-            raise _Damaged(f"it cannot be restored: {error}") from error
-        raise NoUsableCheckpoint(
-            f"checkpoint {step} in {folder} cannot be restored: {error}"
-        ) from error
+            raise _Damaged(_one_line(error)) from error
+        raise NoUsableCheckpoint(_none_whole(folder, {step: _one_line(error)})) from error
     _check_layout(restored.position, step, folder)
     _check_known(known, restored.position, step)
     return TrainState(
@@ -154,6 +152,10 @@ def _name_foreign(folder):
     for name in manifest.foreign(folder):
         if hosts.is_first():
             say(f"{folder / name} is no checkpoint of a run, and is left alone")
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
 
 
 def _none_whole(folder, refused):
@@ -231,7 +233,7 @@ def _read(folder, step):
     except Exception as error:
         if known:
             raise
-        raise _Damaged(f"it cannot be read: {error}") from error
+        raise _Damaged(_one_line(error)) from error
     _check_layout(restored.position, step, folder)
     _check_known(known, restored.position, step)
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
