@@ -76,7 +76,7 @@ def flips(step, count):
     return [(path, rng.randrange(8 * path.stat().st_size)) for path in paths]
 
 
-def test_no_flipped_bit_in_any_file_goes_unseen(run):
+def test_no_flipped_bit_and_no_lost_byte_of_any_file_goes_unseen(run):
     step = run / "checkpoints" / "8"
     assert manifest.damage(step) is None
     assert len(files(step)) > 30
@@ -84,6 +84,11 @@ def test_no_flipped_bit_in_any_file_goes_unseen(run):
         flip(path, bit)
         assert manifest.damage(step) is not None, (path, bit)
         flip(path, bit)
+    for path in files(step):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        assert manifest.damage(step) is not None, path
+        path.write_bytes(whole)
     assert manifest.damage(step) is None
 
 
