@@ -46,6 +46,7 @@ setup(
         "safetensors>=0.5,<1",
         "simplejpeg>=1.8,<2",
         "tensorflow-datasets>=4.9.9,<5",
+        "xxhash>=3.5,<5",
     ],
     extras_require={
         "tensorflow": TENSORFLOW,  # to prepare tfds data sets and to write TensorBoard files

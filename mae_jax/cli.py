@@ -24,13 +24,14 @@ def main(argv: list[str] | None = None) -> int:
         errors.BrokenRecord,
         errors.NoUsableCheckpoint,
         errors.Diverged,
+        errors.NoSpace,
         errors.Preempted,
         errors.WorkerDied,
     ) as error:
         if debug:
             raise
         print(f"mae-jax: {error}", file=sys.stderr)
-        if isinstance(error, errors.BrokenRecord | errors.WorkerDied):
+        if isinstance(error, errors.BrokenRecord | errors.NoSpace | errors.WorkerDied):
             _leave_others(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:

@@ -39,6 +39,12 @@ class Diverged(Exception):
     exit_code = 5
 
 
+class NoSpace(Exception):
+    """The disk is full; what was saved before is whole, and starting again helps once it is not."""
+
+    exit_code = 6
+
+
 class HostMissing(Exception):
     """Another process of the run did not come, or does not answer; starting again may help."""
 

@@ -229,7 +229,7 @@ def together() -> Iterator[None]:
         yield
     except UsageError as found:
         error = found
-    for process, message in enumerate(_exchange(str(error) if error else "")):
+    for process, message in enumerate(exchange(str(error) if error else "")):
         if message and error is None:
             error = UsageError(f"process {process}: {message}")
     if error is not None:
@@ -248,7 +248,7 @@ def in_turn(make: Callable[[], T]) -> T:
 
 def check_same(what: dict[str, Any]) -> None:
     """Raises UsageError, in all processes, unless each gives the same; `what` must fit in JSON."""
-    first, *others = (json.loads(text) for text in _exchange(json.dumps(what)))
+    first, *others = (json.loads(text) for text in exchange(json.dumps(what)))
     for process, other in enumerate(others, 1):
         for name in first.keys() | other.keys():
             if first.get(name) != other.get(name):
@@ -264,7 +264,7 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def _exchange(text: str) -> list[str]:
+def exchange(text: str) -> list[str]:
     """The texts of all processes, in their order."""
     if not several():
         return [text]

@@ -10,11 +10,12 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
 
 from mae_jax import cli, hosts
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import loop, metrics
+from mae_jax.train import checkpoint, loop, manifest, metrics
 
 SLOW = """
 import sys, time
@@ -114,6 +115,38 @@ def test_two_processes_train_what_one_does(config, arguments, tmp_path):
     assert "step 6/6" in err and "step" not in err_1
     assert "checkpoint" in out and out_1 == ""
     assert len(list((tmp_path / "run" / "panels").iterdir())) == 1
+
+
+def flip(path):
+    with path.open("r+b") as file:
+        file.seek(20)
+        (byte,) = file.read(1)
+        file.seek(20)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.slow
+def test_two_processes_verify_what_both_have_written(arguments, tmp_path):
+    arguments.append("--config.checkpoint.every_epochs=0.5")
+    results = ended(pair(arguments))
+    assert [code for code, *_ in results] == [0, 0], results
+    checkpoints = tmp_path / "run" / "checkpoints"
+    step = checkpoints / "6"
+    assert manifest.damage(step) is None
+    first, second = (next(step.glob(f"optimizer/ocdbt.process_{p}/d/*")) for p in range(2))
+    for path in (first, second):
+        flip(path)
+        assert path.name in manifest.damage(step)
+        flip(path)
+    before = checkpoint.read_model(str(tmp_path / "run"))
+    flip(second)
+    (code, _, err), (code_1, _, err_1) = ended(pair(arguments))
+    assert (code, code_1) == (0, 0), err + err_1
+    assert f"checkpoint 6 is damaged and set aside as {checkpoints}/6.damaged-1: its file" in err
+    assert "damaged" not in err_1
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["3", "6", "6.damaged-1"]
+    after = checkpoint.read_model(str(tmp_path / "run"))
+    jax.tree.map(np.testing.assert_array_equal, before["params"], after["params"])
 
 
 @pytest.mark.slow

@@ -24,7 +24,8 @@ GKE, SLURM and MPI tell each process its place; elsewhere say it: --coordinator=
 them in a shell.
 
 Exit codes: 0 done, 2 a mistake in the command or config, 3 too many broken images, 4 no usable
-checkpoint, 5 diverged, 42 told to stop and saved, 43 a process is missing or died (start again)."""
+checkpoint, 5 diverged, 6 the disk is full (make room, then start again), 42 told to stop and saved,
+43 a process is missing or died (start again)."""
 
 
 def of_all(verbs: dict[str, Verb | Group]) -> str:

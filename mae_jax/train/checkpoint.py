@@ -10,8 +10,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from mae_jax import hosts
+from mae_jax.data.progress import say
 from mae_jax.errors import NoUsableCheckpoint, UsageError
+from mae_jax.train import manifest
 from mae_jax.train.optimizer import joined
+from mae_jax.train.saving import manager_of, room
 from mae_jax.train.state import TrainState
 
 # Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
@@ -20,35 +24,33 @@ _LAYOUT = 3
 
 
 def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    """The checkpoints below `folder`; saving is asynchronous and atomic."""
-    return _manager(folder, max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+    """The checkpoints below `folder`; saving is asynchronous and atomic.
 
-
-def _manager(folder, **options):
-    return ocp.CheckpointManager(
-        folder,
-        options=ocp.CheckpointManagerOptions(**options),
-        item_handlers={
-            "model": ocp.StandardCheckpointHandler(),
-            "optimizer": ocp.StandardCheckpointHandler(),
-            "position": ocp.JsonCheckpointHandler(),
-            "config": ocp.JsonCheckpointHandler(),
-        },
-    )
+    Where it waits for a save that found no room, it raises NoSpace.
+    """
+    return manager_of(folder, max_to_keep=keep, create=True, cleanup_tmp_directories=True)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, config: dict) -> None:
-    """Starts writing a checkpoint of `state`, named by its step."""
+    """Starts writing a checkpoint of `state`, named by its step.
+
+    Raises:
+      NoSpace: the disk is full; perhaps since the save before, which is only known now.
+    """
     step = int(state.step)
-    saved = manager.save(
-        step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardSave(_model(state)),
-            optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
-            position=ocp.args.JsonSave(position | {"layout": _LAYOUT}),
-            config=ocp.args.JsonSave(config),
-        ),
-    )
+    path = Path(manager.directory) / str(step)
+    if hosts.is_first() and path.exists() and step not in manager.all_steps():
+        say(f"{path} is no checkpoint of a run; it is now {manifest.set_aside(path, 'foreign')}")
+    with room(manager):
+        saved = manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(_model(state)),
+                optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+                position=ocp.args.JsonSave(position | {"layout": _LAYOUT, "manifest": True}),
+                config=ocp.args.JsonSave(config),
+            ),
+        )
     if not saved:
         raise RuntimeError(f"the checkpoint of step {step} was not saved")
 
@@ -56,17 +58,59 @@ def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, conf
 def restore(
     manager: ocp.CheckpointManager, template: TrainState
 ) -> tuple[TrainState, dict[str, Any]] | None:
-    """The latest state and data position, or None where nothing was saved yet.
+    """The latest whole state and its data position, or None where nothing was saved yet.
+
+    Damaged checkpoints that are later are set aside, if there is a whole one.
 
     Args:
       template: shapes, dtypes and shardings to restore into.
 
     Raises:
-      NoUsableCheckpoint: there is one, but it cannot be read, or lies as another version has it.
+      NoUsableCheckpoint: there are some, but all are damaged, or cannot be read, or lie as another
+        version has them. All stay where they are.
     """
-    step = manager.latest_step()
-    if step is None:
+    folder, found, refused = Path(manager.directory), None, {}
+    _name_foreign(folder)
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            found = _restored(manager, step, template)
+            break
+        except _Damaged as error:
+            refused[step] = str(error)
+    if found is None and not refused:
+        aside = manifest.damaged(folder)
+        if aside:
+            raise NoUsableCheckpoint(
+                f"all checkpoints in {folder} are damaged and were set aside ({', '.join(aside)}); "
+                "give another --workdir to begin anew"
+            )
         return None
+    if found is None:
+        raise NoUsableCheckpoint(_none_whole(folder, refused))
+    if refused:
+        hosts.barrier("damaged checkpoints are known")
+        for damaged, why in refused.items():
+            if hosts.is_first():
+                aside = manifest.set_aside(folder / str(damaged), "damaged")
+                say(f"checkpoint {damaged} is damaged and set aside as {aside}: {why}")
+        hosts.barrier("damaged checkpoints are set aside")
+        manager.reload()
+    return found
+
+
+class _Damaged(Exception):
+    """A checkpoint is not what was saved; says how."""
+
+
+def _restored(manager, step, template):
+    """Raises _Damaged, in all processes."""
+    folder = Path(manager.directory)
+    known = manifest.has_manifest(folder / str(step))
+    if known:
+        part = manifest.damage(folder / str(step), jax.process_index(), jax.process_count())
+        for why in hosts.exchange(part or ""):
+            if why:
+                raise _Damaged(why)
     try:
         restored = manager.restore(
             step,
@@ -78,19 +122,46 @@ def restore(
                 position=ocp.args.JsonRestore(),
             ),
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise NoUsableCheckpoint(
-            f"checkpoint {step} in {manager.directory} cannot be restored: {error}"
-        ) from error
-    _check_layout(restored.position, step, manager.directory)
-    state = TrainState(
+    except Exception as error:
+        if known and not isinstance(error, OSError | ValueError | KeyError):
+            raise  # of what computes
+        # Of several processes one may fail alone, and the others wait for it.
+        if not known and not hosts.several():
+            raise _Damaged(_one_line(error)) from error
+        raise NoUsableCheckpoint(_none_whole(folder, {step: _one_line(error)})) from error
+    _check_layout(restored.position, step, folder)
+    _check_known(known, restored.position, step)
+    return TrainState(
         restored.optimizer["step"],
         restored.model["params"],
         restored.model["tables"],
         restored.optimizer["opt_state"],
         restored.model.get("ema"),
+    ), restored.position
+
+
+def _check_known(known, position, step):
+    """Of a checkpoint without a manifest: whether it never had one."""
+    if not known and position.get("manifest"):
+        raise _Damaged(f"its {manifest.NAME} is missing")
+    if not known and hosts.is_first():
+        say(f"checkpoint {step} is older than manifests are, and is taken as it lies")
+
+
+def _name_foreign(folder):
+    for name in manifest.foreign(folder):
+        if hosts.is_first():
+            say(f"{folder / name} is no checkpoint of a run, and is left alone")
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
+
+
+def _none_whole(folder, refused):
+    return "; ".join(
+        f"checkpoint {step} in {folder} cannot be restored: {why}" for step, why in refused.items()
     )
-    return state, restored.position
 
 
 def _model(state):
@@ -101,41 +172,70 @@ def _model(state):
 def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
     """`params` and `tables` of a work folder's checkpoint, as numpy arrays.
 
-    Where the run keeps a moving average of its parameters, that is what is read.
+    Where the run keeps a moving average of its parameters, that is what is read. Nothing in the
+    folder is changed.
 
     Args:
       workdir: the work folder.
-      step: which; the latest by default.
+      step: which; the latest whole one by default.
 
     Returns:
       Those two, its `step`, and its data `position`.
 
     Raises:
       UsageError: it is no work folder, or has no such checkpoint.
-      NoUsableCheckpoint: its parameters lie as another version of this package has them.
+      NoUsableCheckpoint: it is damaged, or all are; or its parameters lie as another version of
+        this package has them.
     """
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
         raise UsageError(f"{workdir!r} is not the work folder of a run: it has no checkpoints/")
-    with _silent(), _manager(folder, read_only=True) as manager:
-        steps = sorted(manager.all_steps())
-        if not steps:
-            raise UsageError(f"{workdir!r} has no finished checkpoint")
-        step = steps[-1] if step is None else step
-        if step not in steps:
-            raise UsageError(f"{workdir!r} has no checkpoint of step {step}; it has {steps}")
-        shapes = manager.item_metadata(step)["model"]
-        one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), shapes
-        )
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(template), position=ocp.args.JsonRestore()
-            ),
-        )
+    _name_foreign(folder)
+    steps = manifest.steps(folder)
+    if step is not None and step not in steps:
+        raise UsageError(f"{workdir!r} has no checkpoint of step {step}; it has {steps}")
+    refused: dict[int, str] = {}
+    # Listed anew every time: a run that goes on writes new ones and removes old ones.
+    while left := [s for s in manifest.steps(folder) if s not in refused and step in (None, s)]:
+        latest = left[-1]
+        try:
+            model = _read(folder, latest)
+        except _Damaged as error:
+            refused[latest] = str(error)
+            continue
+        for damaged, why in refused.items():
+            if (folder / str(damaged)).exists():  # the run may have removed it meanwhile
+                say(f"checkpoint {damaged} in {folder} is damaged: {why}; {latest} is read instead")
+        return model
+    if refused:
+        raise NoUsableCheckpoint(_none_whole(folder, refused))
+    raise UsageError(f"{workdir!r} has no finished checkpoint")
+
+
+def _read(folder, step):
+    known = manifest.has_manifest(folder / str(step))
+    if known and (why := manifest.damage(folder / str(step))):
+        raise _Damaged(why)
+    try:
+        with _silent(), manager_of(folder, read_only=True) as manager:
+            shapes = manager.item_metadata(step)["model"]
+            one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            template = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device),
+                shapes,
+            )
+            restored = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardRestore(template), position=ocp.args.JsonRestore()
+                ),
+            )
+    except Exception as error:
+        if known:
+            raise
+        raise _Damaged(_one_line(error)) from error
     _check_layout(restored.position, step, folder)
+    _check_known(known, restored.position, step)
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
     if "ema" in model:
         model["params"] = joined(model["params"], model.pop("ema"))

@@ -14,6 +14,7 @@ from mae_jax import config as config_lib
 from mae_jax import pixels
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
+from mae_jax.train import manifest
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 _FRESH = ".config.json"  # what takes the place of config.json, until it does
@@ -46,7 +47,8 @@ def begun(workdir: str | Path) -> bool:
     folder = Path(workdir)
     if not (folder / "config.json").is_file():
         return False
-    return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+    saved = folder / "checkpoints"
+    return bool(manifest.steps(saved) or manifest.damaged(saved))
 
 
 class Claim:
