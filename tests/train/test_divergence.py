@@ -173,7 +173,6 @@ def test_a_learning_rate_far_too_high_ends_a_run(digits_config, tmp_path):
     with pytest.raises(Diverged, match=r"step \d+: .* a lower train\.base_lr") as raised:
         loop.run(digits_config, tmp_path)
     assert raised.value.exit_code == 5
-    print("LR", raised.value)
 
 
 def test_a_checkpoint_without_counts_is_resumed(config, run, tmp_path, monkeypatch):
