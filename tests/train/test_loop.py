@@ -294,15 +294,6 @@ def test_weights_that_do_not_fit_leave_nothing_behind(digits_config, tmp_path):
     assert not (tmp_path / "tuned").exists()
 
 
-def test_a_damaged_checkpoint_is_no_fresh_start(digits_config, tmp_path):
-    summary = loop.run(digits_config, tmp_path)
-    for path in Path(summary["checkpoint"]).rglob("*"):
-        if path.is_file() and path.parent.name == "model":
-            path.write_bytes(b"")
-    with pytest.raises(NoUsableCheckpoint, match="checkpoint 8 in .* cannot be restored"):
-        loop.run(digits_config, tmp_path)
-
-
 def test_a_checkpoint_of_another_layout_is_refused(digits_config, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_LAYOUT", 1)
     loop.run(digits_config, tmp_path / "run")
