@@ -3,8 +3,8 @@ r"""Fine-tune on a folder of your own with a sub-folder for each class, however 
     mae-jax finetune --config=configs/folder_finetune.py --config.data.folder=LABELLED \
         --config.init_from=runs/photos --workdir=runs/photos-finetune
 
-LABELLED holds `train/cat`, `train/dog`, ... and `val/cat`, `val/dog`, ...; where the classes are at
-the top, without `train` and `val`, give
+LABELLED holds labelled images alone, as `train/cat`, `train/dog`, ... and `val/cat`, ...; where the
+classes are at the top, without `train` and `val`, or in a table (data.labels), give
 
     --config.data.split='all[:80%]' --config.data.eval_split='all[80%:]'
 
@@ -22,8 +22,9 @@ from mae_jax.config import default_config
 def get_config():
     config = default_config()
     model, data, train = config.model, config.data, config.train
-    # With init_from the dimensions come from there; these are for training from scratch.
-    model.size, model.image_size, model.drop_path = "small", (224, 224), 0.1
+    # With init_from the dimensions and the images' size come from there; this is for training from
+    # scratch, with images of 224 pixels.
+    model.size, model.drop_path = "small", 0.1
 
     data.split, data.eval_split = "train", "val"
     data.batch_size, data.crop_scale, data.randaugment = 64, (0.3, 1.0), 2

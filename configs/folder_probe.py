@@ -3,7 +3,7 @@ r"""Measure frozen encoders on a folder of your own with a sub-folder for each c
     mae-jax probe runs/photos --config=configs/folder_probe.py --config.data.folder=LABELLED \
         --out=runs/photos-probe
 
-LABELLED is as for configs/folder_finetune.py; more SOURCEs may follow the first, to be compared.
+LABELLED and splits are as for configs/folder_finetune.py; more SOURCEs may follow, to be compared.
 Expect a table of accuracies on the held-out images, by logistic regression and nearest neighbours
 on features that are computed once: minutes for thousands of images. With
 --methods=logistic,knn,linear the paper's linear probe is trained too, which needs thousands of
@@ -16,8 +16,8 @@ from mae_jax.config import default_config
 def get_config():
     config = default_config()
     model, data, train = config.model, config.data, config.train
-    # Of the images; every encoder brings its own dimensions.
-    model.size, model.image_size, model.pool = "small", (224, 224), "token"
+    # Every encoder brings its own dimensions and size of images; model.image_size sets one for all.
+    model.pool = "token"
 
     data.split, data.eval_split = "train", "val"
     data.batch_size = 256

@@ -70,7 +70,7 @@ class Pixels:
     @classmethod
     def from_config(cls, config) -> "Pixels":
         """As a config's sections `model` and `data` say."""
-        data, sides = config.data, tuple(config.model.image_size)
+        data, sides = config.data, sides_of(config)
         return cls(
             size=(sides[0], sides[-1]),
             channels=config.model.channels,
@@ -160,9 +160,15 @@ def same_values(one: Sequence[float], other: Sequence[float]) -> bool:
     return (len(a) == len(b) or 1 in (len(a), len(b))) and bool((a == b).all())
 
 
+def sides_of(config) -> tuple[int, ...]:
+    """Height and width of a config's images, or the one side of squares, in pixels."""
+    return tuple(config.model.image_size or (_RECIPE_SIDE,))
+
+
 def settle(config) -> None:
     """Writes into a config what it leaves open about pixels, so that its record says all."""
     pixels, data = Pixels.from_config(config), config.data
+    config.model.image_size = sides_of(config)
     data.pixels, data.eval_crop = pixels.kind, pixels.crop
     data.mean, data.std = pixels.mean, pixels.std
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from mae_jax.pixels import sides_of
+
 
 def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
     """The config's keyword arguments to `models.sizes.resolve` and to the models."""
@@ -19,7 +21,7 @@ def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
     )
     arguments = {name: model[name] for name in names}
     for name in ("image_size", "patch_size"):
-        sides = model[name]
+        sides = sides_of(config) if name == "image_size" else model[name]
         arguments[name] = sides[0] if sides is not None and len(sides) == 1 else sides
     return arguments
 
@@ -27,9 +29,11 @@ def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
 def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
     """Sets the encoder's dimensions to those of the run whose resolved config is `source`.
 
-    The size of the images stays, as positions are resized to it. What the config leaves open about
-    pixels is taken over, the crop of evaluation where the size is the same.
+    A size of images that the config says stays, as positions are resized to it. What it leaves
+    open about images is taken over, the crop of evaluation where the size is the same.
     """
+    if config.model.image_size is None:
+        config.model.image_size = tuple(source["model"]["image_size"])
     for name in ("size", "patch_size", "channels", "width", "depth", "heads", "class_token"):
         value = source["model"][name]
         config.model[name] = tuple(value) if isinstance(value, list) else value

@@ -42,7 +42,8 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
         )
     if data.randaugment and data.pixels == "float32":
         raise UsageError(
-            f"data.randaugment {data.randaugment} works on uint8; data.pixels is {data.pixels!r}"
+            f"data.randaugment {data.randaugment} works on uint8, and data.pixels is "
+            f"{data.pixels!r}; set data.randaugment=0"
         )
     if data.randaugment and model.channels not in (1, 3):
         raise UsageError(

@@ -79,7 +79,12 @@ SCHEMA: dict[str, Any] = {
             "tiny, small, base, large or huge; sets what is not set below",
             **_one_of("tiny", "small", "base", "large", "huge"),
         ),
-        "image_size": Key((224, 224), "height and width in pixels", **_sides),
+        "image_size": Key(
+            None,
+            "height and width in pixels; unset: of what init_from was given, or 224",
+            kind=tuple,
+            **_sides,
+        ),
         "patch_size": Key(None, "height and width of a patch in pixels", kind=tuple, **_sides),
         "channels": Key(3, "values per pixel", **_at_least(1)),
         "width": Key(None, "encoder width", kind=int, **_at_least(1)),

@@ -137,7 +137,8 @@ def statistics(
             total += sums
             progress.did(count)
     if not total[0].all():
-        raise BrokenRecord(f"none of {len(chosen)} images can be read; mae-jax data check says why")
+        first = "; ".join(Looker(source, picture).verify([int(chosen[0])]))
+        raise BrokenRecord(f"none of {len(chosen)} images can be read; for instance {first}")
     mean = total[1] / total[0]
     deviation = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))
     return {

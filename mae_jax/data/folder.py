@@ -105,6 +105,10 @@ class FolderSource(Source):
     def labels(self) -> np.ndarray:
         return self._labels
 
+    def no_labels(self) -> str:
+        advice = "let data.folder hold class folders alone, or name classes in a table, data.labels"
+        return f"{super().no_labels()}; {advice}"
+
     def fingerprint(self) -> dict[str, Any]:
         return self._files.fingerprint(self._indices)
 

@@ -46,8 +46,9 @@ def compare(
 
     Args:
       encoders: any SOURCEs.
-      config: names the data, its size and few labels (`data`, `model.image_size`), k and
-        temperature (`log.knn_*`), and the recipe of the linear probe (objective "probe").
+      config: names the data and few labels (`data`), the images' size (`model.image_size`; unset,
+        every encoder gets that which it was trained with), k and temperature (`log.knn_*`), and
+        the recipe of the linear probe (objective "probe").
       out: a folder, which gets what `studies.study` writes.
       methods: "logistic" on features, over a grid of L2; "knn" on features, as published;
         "knn_centred", the same after their mean was taken off; "linear", the published linear
@@ -109,8 +110,8 @@ class _Frozen:
     """One encoder, and the probes of it; each takes the number of a draw and a work folder."""
 
     def __init__(self, task: _Task, name: str, source: str):
-        sides = tuple(task.config.model.image_size)
-        size = sides if len(sides) > 1 else sides[0]
+        sides = task.config.model.image_size  # None: what the encoder was trained with
+        size = sides[0] if sides is not None and len(sides) == 1 else sides
         weights = read(source, part="encoder", heads=task.heads, image_size=size).resized(size)
         self._task, self._name, self._source, self._weights = task, name, source, weights
         self._output = task.output or ("token" if weights.class_token else "mean")

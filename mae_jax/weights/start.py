@@ -26,8 +26,8 @@ def _read(config) -> Weights:
 
 
 def _sides(config):
-    sides = tuple(config.model.image_size)
-    return sides if len(sides) > 1 else sides[0]
+    sides = config.model.image_size
+    return sides[0] if sides is not None and len(sides) == 1 else sides
 
 
 def read_encoder(config) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def test_files_without_a_class_folder_are_named(tmp_path):
     stray = FolderSource(str(tmp_path), "all")
     assert not stray.classes and (stray.labels() == sources.NO_LABEL).all()
     assert stray.no_labels() == (
-        "needs labelled data, and this has none: x.png of 6 images lies in no class folder"
+        "needs labelled data, and this has none: x.png of 6 images lies in no class folder; let "
+        "data.folder hold class folders alone, or name classes in a table, data.labels"
     )
     assert FolderSource(str(tmp_path), "train").unlabelled == (
         "train/x.png of 2 images lies in no class folder"
@@ -186,6 +187,18 @@ def test_what_is_no_folder_of_images_is_one_sentence(tmp_path, capsys, monkeypat
     arguments = ["mae-jax", "data", action, folder] + (["--out=set"] if action == "prepare" else [])
     assert cli.main(arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_statistics_of_images_of_another_kind_say_which_kind(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.full((4, 4), -1000, np.float32))
+    stats = ["mae-jax", "data", "stats", str(tmp_path)]
+    assert cli.main(stats) == 3
+    assert "for instance a.npy: array of float32 (4, 4), expected 3 ch" in capsys.readouterr().err
+    stats.append("--config.model.channels=1")
+    assert cli.main(stats) == 3
+    assert "data.pixels='float32' keeps them" in capsys.readouterr().err
+    assert cli.main([*stats, "--config.data.pixels=float32"]) == 0
+    assert "(-1000.0,)" in capsys.readouterr().out
 
 
 def test_a_file_that_cannot_be_read_is_a_broken_record(tmp_path, monkeypatch):

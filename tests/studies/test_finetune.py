@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from mae_jax import pixels
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.studies import finetune
@@ -79,6 +80,18 @@ def test_dimensions_and_pixel_statistics_are_adopted(digits_config, pretrained, 
     start.adopt(digits_config, tmp_path)
     assert (digits_config.model.width, digits_config.model.depth) == (16, 2)
     assert digits_config.data.mean == (0.5,)
+
+
+def test_the_size_of_the_images_is_adopted_where_the_config_leaves_it_open(
+    digits_config, pretrained, tmp_path
+):
+    config = tuning(digits_config, pretrained)
+    config.model.image_size = None
+    alone = config.copy_and_resolve_references()
+    start.adopt(config, tmp_path)
+    assert config.model.image_size == (8, 8)
+    pixels.settle(alone)
+    assert alone.model.image_size == (224,)
 
 
 def test_positions_are_resized_to_larger_images(digits_config, pretrained, tmp_path):

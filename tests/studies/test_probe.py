@@ -57,6 +57,15 @@ def test_the_same_call_again_computes_no_features_again(encoders, config, tmp_pa
     assert probe.compare(encoders[:1], config, tmp_path, methods=("knn",)) == first
 
 
+def test_where_no_size_is_said_encoders_get_their_own(encoders, config, tmp_path):
+    said = probe.compare(encoders[:1], config, tmp_path / "said", methods=("knn",))
+    config.model.image_size = None
+    assert (
+        probe.compare(encoders[:1], config, tmp_path, methods=("knn",))["encoders"]
+        == (said["encoders"])
+    )
+
+
 def test_few_labels_have_draws(encoders, config, tmp_path):
     config.data.labels_per_class = 2
     rows = probe.compare(encoders[:1], config, tmp_path, methods=("knn",), draws=3)["encoders"]
