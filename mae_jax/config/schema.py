@@ -81,7 +81,7 @@ SCHEMA: dict[str, Any] = {
         ),
         "image_size": Key(
             None,
-            "height and width in pixels; unset: of what init_from was given, or 224",
+            "height and width in pixels; unset: in fine-tuning those of init_from, else 224",
             kind=tuple,
             **_sides,
         ),

@@ -131,7 +131,7 @@ def _tally(
             logits = classifier.logits(some.images)[some.sound]
             tally.add(logits[:, columns], place[some.labels[some.sound]])
     if not tally.images:
-        raise BrokenRecord(f"none of {broken} images can be read; mae-jax data check says why")
+        raise BrokenRecord(f"none of {broken} images can be read, as said of each of them")
     return tally, broken
 
 

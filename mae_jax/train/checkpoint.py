@@ -145,7 +145,7 @@ def _check_known(known, position, step):
     if not known and position.get("manifest"):
         raise _Damaged(f"its {manifest.NAME} is missing")
     if not known and hosts.is_first():
-        say(f"checkpoint {step} is older than manifests are, and is taken as it lies")
+        say(f"checkpoint {step} was saved without checksums, by an older version: not verified")
 
 
 def _name_foreign(folder):
