@@ -39,8 +39,8 @@ def damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
       parts: how many processes read a share each. Names and sizes are looked at by all of them.
     """
     try:
-        body, found = (folder / NAME).read_text().splitlines()
-        files = json.loads(body)["files"] if found == _of_text(body) else None
+        body, found, rest = (folder / NAME).read_bytes().decode().split("\n")
+        files = json.loads(body)["files"] if found == _of_text(body) and not rest else None
     except (OSError, ValueError, KeyError):
         files = None
     if files is None:
