@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mae_jax import cli
+from mae_jax import cli, errors
 from mae_jax import config as config_lib
 from mae_jax.commands import finetune, pretrain, verbs
 from mae_jax.commands.flags import NOT_ARGUMENTS, every_flag, parse
@@ -324,3 +324,23 @@ def test_a_reader_that_has_read_enough_is_no_error():
     program = f"{sys.executable} -m mae_jax.cli pretrain --help | head -1"
     done = subprocess.run(program, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("mae-jax pretrain") and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.NoUsableCheckpoint, 4),
+        (errors.Diverged, 5),
+        (errors.NoSpace, 6),
+        (errors.Preempted, 42),
+    ],
+)
+def test_every_way_a_run_ends_has_its_code(capsys, monkeypatch, tmp_path, error, code):
+    def ends(*args, **options):
+        raise error("it ended")
+
+    monkeypatch.setattr(loop, "run", ends)
+    monkeypatch.setattr(host_memory, "keep", lambda: None)
+    found, _, err = call(capsys, "pretrain", DIGITS, f"--workdir={tmp_path}")
+    assert found == code
+    assert_one_sentence(err, "it ended")
