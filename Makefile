@@ -36,7 +36,7 @@ test: $(VENV)/.test
 test-interop: $(INTEROP)/.done
 	$(INTEROP)/bin/python -m pytest tests/interop
 	PYTHONPATH=$(INTEROP)/transformers4 $(INTEROP)/bin/python -m pytest \
-		tests/interop/test_transformers.py
+		tests/interop/test_transformers.py tests/interop/test_own_preprocessing.py
 
 $(INTEROP)/.done: setup.py constraints.txt constraints-interop.txt
 	$(PYTHON) -m venv $(INTEROP)
