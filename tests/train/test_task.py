@@ -28,11 +28,11 @@ def test_a_warm_up_that_is_longer_than_the_run_is_refused(digits_config):
 
 def test_a_batch_that_no_memory_can_hold_is_refused(digits_config, monkeypatch):
     digits_config.data.batch_size = 10**9
-    with pytest.raises(UsageError, match="data.batch_size 1000000000 takes at least .* GiB"):
+    with pytest.raises(UsageError, match="1000000000 is more than 100 times the 100 images"):
         prepare(digits_config, 1)
     digits_config.data.batch_size = 64
     monkeypatch.setattr(fits, "machine_memory", lambda: 8_000)
-    with pytest.raises(UsageError, match="of pixels at a time, .* this machine has"):
+    with pytest.raises(UsageError, match="takes at least .* GiB of pixels at a time, .* has"):
         prepare(digits_config, 1)
 
 
