@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mae_jax.data import splits
+from mae_jax.data import debian, splits
 from mae_jax.data.quiet import quiet_tensorflow
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import BrokenRecord, UsageError
@@ -98,7 +98,7 @@ def _builder(tfds, name, data_dir):
                 return builder
             if not sys.stderr.isatty():
                 tfds.disable_progress_bar()
-            builder.download_and_prepare()
+            builder.download_and_prepare(**debian.settings(builder))
             return builder
     except tfds.core.DatasetNotFoundError:
         close = ", ".join(_close_names(tfds, name))
@@ -109,7 +109,7 @@ def _builder(tfds, name, data_dir):
     except UsageError:
         raise
     except Exception as error:  # whatever downloads and scripts of data sets may raise
-        raise UsageError(f"data.name {name!r} {_reason(error)}") from error
+        raise UsageError(f"data.name {name!r} {_reason(error)}{debian.hint(name)}") from error
 
 
 def _reason(error: BaseException) -> str:
