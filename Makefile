@@ -3,6 +3,7 @@
 # make test-interop: the tests against torch, transformers (two versions), timm and onnxruntime,
 #   in .venv-interop: about 1.5 GB and two minutes to install
 # make test-beam: data preparation on Apache Beam's direct runner, in .venv-beam
+# make docs: the site, in build/site
 # All make .venv with $(PYTHON) first, from setup.py and the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ PINNED = -c constraints.txt -c constraints-interop.txt
 
 BEAM = .venv-beam
 
-.PHONY: demo test test-interop test-beam lint clean
+.PHONY: demo test test-interop test-beam docs lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mae-jax pretrain --config=configs/digits.py --workdir=$(RUNS)/digits
@@ -60,6 +61,10 @@ $(BEAM)/.done: setup.py
 	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		-e '.[beam,digits]' 'pytest>=8.3,<10' 'hypothesis>=6.100,<7'
 	touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m mae_jax.config.page docs/config.md
+	$(BIN)/zensical build --clean --strict
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

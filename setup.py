@@ -14,7 +14,9 @@ ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13
 # libtpu of the release that jax is made for. It also compiles for TPUs that are not there.
 TPU = ["jax[tpu]>=0.10,<0.13"]
 PLOTS = ["matplotlib>=3.9,<4"]
-TEST = ["pytest>=8.3,<10", "hypothesis>=6.100,<7"]
+TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7"]
+# The maintained successor of MkDocs Material, by the same people; it reads the same mkdocs.yml.
+DOCS = ["zensical>=0.0.70,<0.2", "mkdocstrings-python>=2,<3"]
 
 setup(
     name="mae_jax",
@@ -65,6 +67,7 @@ setup(
         "demo": TENSORFLOW + DIGITS,
         "test": TENSORFLOW + DIGITS + TPU + PLOTS + TEST,
         "interop": DIGITS + TEST + ONNX,
+        "docs": DOCS,
         "lint": ["ruff>=0.9,<1"],
     },
     entry_points={"console_scripts": ["mae-jax=mae_jax.cli:main"]},

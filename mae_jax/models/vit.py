@@ -21,7 +21,8 @@ class VisionTransformer(nnx.Module):
     fine-tuning. With the class token, that token is read after the encoder's last norm, as in the
     paper (appendix A.1).
 
-    Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`.
+    Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`. What is not said
+    here is as in `MaskedAutoencoder`.
 
     Args:
       classes: how many logits.
@@ -29,7 +30,6 @@ class VisionTransformer(nnx.Module):
       normalise_head: whether a BatchNorm without scale and shift stands before the head, as in the
         paper's linear probe.
       frozen: how many of the first blocks no gradient goes into, nor into what is before them.
-      Everything else as in `MaskedAutoencoder`.
 
     Raises:
       ValueError: dimensions that do not fit together, an unknown pooling, or no class token to

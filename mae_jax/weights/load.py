@@ -35,8 +35,11 @@ def load(
       step: which checkpoint of a work folder; the latest by default.
       image_size: of the images it will get; positions are resized to it. Also says how the
         patches lie where nothing else does.
-      patch_size, heads, decoder_heads, norm_pix: where the source does not say them and its
-        width does not settle them.
+      patch_size: where the source does not say it; so are `heads`, `decoder_heads` and `norm_pix`,
+        where the width does not settle them.
+      heads: see `patch_size`.
+      decoder_heads: see `patch_size`.
+      norm_pix: see `patch_size`.
       dtype: of the computation.
       scan: run the blocks as one scanned block, which compiles faster.
 
@@ -78,11 +81,12 @@ def load_encoder(
 ) -> PretrainedEncoder:
     """The encoder of any source, as a function from images to features.
 
+    What is not said here is as in `load`.
+
     Args:
       image_size: of the images; positions are resized to it.
       channels: of the images; the patch projection is adapted (`Weights.with_channels`).
       batch_size: images that go through at a time.
-      Everything else as in `load`.
 
     Raises:
       UsageError: what `read` says.
