@@ -13,6 +13,10 @@ from mae_jax.commands import flags, help, verbs
 from mae_jax.commands.verb import Group, Verb
 
 
+# What may go wrong in one process alone, so that the others would wait for it.
+_OF_ONE = (errors.BrokenRecord, errors.NoSpace, errors.StorageFaltered, errors.WorkerDied)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     argv = sys.argv if argv is None else argv
@@ -26,12 +30,13 @@ def main(argv: list[str] | None = None) -> int:
         errors.Diverged,
         errors.NoSpace,
         errors.Preempted,
+        errors.StorageFaltered,
         errors.WorkerDied,
     ) as error:
         if debug:
             raise
         print(f"mae-jax: {error}", file=sys.stderr)
-        if isinstance(error, errors.BrokenRecord | errors.NoSpace | errors.WorkerDied):
+        if isinstance(error, _OF_ONE):
             _leave_others(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:

@@ -45,6 +45,12 @@ class NoSpace(Exception):
     exit_code = 6
 
 
+class StorageFaltered(Exception):
+    """The storage does not answer, asked again in vain; starting again may help."""
+
+    exit_code = 43
+
+
 class HostMissing(Exception):
     """Another process of the run did not come, or does not answer; starting again may help."""
 

@@ -279,32 +279,36 @@ def exchange(text: str) -> list[str]:
 
 
 class Ballot:
-    """Whether any process wants to stop, known to all at the same step.
+    """What any process wants, known to all at the same step: to stop, or that something is due.
 
     A signal reaches one process at a time of its own; if it left the loop there, the others would
-    wait for it for ever. So a vote is cast with every step and counted one step later, when it has
-    long arrived: that costs no waiting, and unlike JAX's own notice of preemption it forgets no
-    signal that came while a run was starting.
+    wait for it for ever. So votes are cast with every step and counted one step later, when they
+    have long arrived: that costs no waiting, and unlike JAX's own notice of preemption it forgets
+    no signal that came while a run was starting.
     """
 
     def __init__(self, mesh):
         self._mesh = mesh
         self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._count = jax.jit(
-            lambda votes: votes.any(), out_shardings=NamedSharding(mesh, PartitionSpec())
+            lambda votes: votes.any(0), out_shardings=NamedSharding(mesh, PartitionSpec())
         )
         self._cast: jax.Array | None = None
 
-    def cast(self, stop: bool) -> bool:
-        """Casts this process's vote, and counts the one before; alone, counts it at once."""
+    def cast(self, *wishes: bool) -> tuple[bool, ...]:
+        """Casts this process's votes, and counts those before; alone, counts them at once."""
         if not several():
-            return stop
+            return wishes
         before = self._cast
         votes = jax.make_array_from_callback(
-            (self._mesh.size,), self._sharding, lambda index: np.full(_length(index), stop)
+            (self._mesh.size, len(wishes)),
+            self._sharding,
+            lambda index: np.tile(np.array(wishes), (_length(index), 1)),
         )
         self._cast = self._count(votes)
-        return before is not None and bool(before)
+        if before is None:
+            return (False,) * len(wishes)
+        return tuple(map(bool, np.asarray(before)))
 
 
 def _length(index) -> int:

@@ -306,8 +306,23 @@ SCHEMA: dict[str, Any] = {
         ),
     },
     "checkpoint": {
-        "every_epochs": Key(1.0, "how often to save", **_above(0)),
+        "every_epochs": Key(
+            None,
+            "how often to save; where neither steps nor minutes are given, 1",
+            kind=float,
+            **_above(0),
+        ),
+        "every_steps": Key(None, "save after so many steps, too", kind=int, **_at_least(1)),
+        "every_minutes": Key(None, "save after so many minutes, too", kind=float, **_above(0)),
         "keep": Key(2, "how many of the latest to keep", **_at_least(1)),
+        "keep_every_steps": Key(
+            None, "save after so many steps and keep that, for good", kind=int, **_at_least(1)
+        ),
+        "keep_best": Key(
+            None,
+            "keep the best by this measure too, such as eval_loss; what is measured is then saved",
+            kind=str,
+        ),
     },
     "log": {
         "every_steps": Key(50, "how often to print and record", **_at_least(1)),

@@ -1,6 +1,7 @@
 """Orbax checkpoints, behind a few functions."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from absl import logging
 
 from mae_jax import hosts
 from mae_jax.data.progress import say
-from mae_jax.errors import NoUsableCheckpoint, UsageError
-from mae_jax.train import manifest
+from mae_jax.errors import NoUsableCheckpoint, StorageFaltered, UsageError
+from mae_jax.train import manifest, retention, storage, workdir
+from mae_jax.train.misfit import misfit
 from mae_jax.train.optimizer import joined
-from mae_jax.train.saving import manager_of, room
+from mae_jax.train.saving import Manager, manager_of, room
 from mae_jax.train.state import TrainState
 
 # Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
@@ -23,16 +25,31 @@ from mae_jax.train.state import TrainState
 _LAYOUT = 3
 
 
-def open_manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+def open_manager(folder: Path, **settings: Any) -> Manager:
     """The checkpoints below `folder`; saving is asynchronous and atomic.
 
     Where it waits for a save that found no room, it raises NoSpace.
+
+    Args:
+      settings: of the section `checkpoint` of a config: which are kept.
     """
-    return manager_of(folder, max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+    return storage.patiently(
+        f"opening {folder}",
+        lambda: manager_of(
+            folder,
+            preservation_policy=retention.policy(settings),
+            create=True,
+            cleanup_tmp_directories=True,
+        ),
+        tries=1 if hosts.several() else storage.TRIES,
+    )
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, config: dict) -> None:
+def save(manager: Manager, state: TrainState, position: dict, config: dict) -> None:
     """Starts writing a checkpoint of `state`, named by its step.
+
+    Args:
+      position: of the data; `measures` in it, what was measured of this state, decide what is best.
 
     Raises:
       NoSpace: the disk is full; perhaps since the save before, which is only known now.
@@ -44,6 +61,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, position: dict, conf
     with room(manager):
         saved = manager.save(
             step,
+            metrics=position.get("measures"),
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(_model(state)),
                 optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
@@ -104,32 +122,33 @@ class _Damaged(Exception):
 
 def _restored(manager, step, template):
     """Raises _Damaged, in all processes."""
-    folder = Path(manager.directory)
-    known = manifest.has_manifest(folder / str(step))
-    if known:
-        part = manifest.damage(folder / str(step), jax.process_index(), jax.process_count())
-        for why in hosts.exchange(part or ""):
-            if why:
-                raise _Damaged(why)
+    path = Path(manager.directory) / str(step)
+    known = _verified(path)
+    items = {
+        "model": _model(template),
+        "optimizer": {"step": template.step, "opt_state": template.opt_state},
+    }
+    wanted = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
     try:
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(_model(template)),
-                optimizer=ocp.args.StandardRestore(
-                    {"step": template.step, "opt_state": template.opt_state}
-                ),
-                position=ocp.args.JsonRestore(),
+        restored = storage.patiently(
+            f"reading {path}",
+            lambda: manager.restore(
+                step, args=ocp.args.Composite(**wanted, position=ocp.args.JsonRestore())
             ),
+            tries=1 if hosts.several() else storage.TRIES,
         )
+    except StorageFaltered:
+        raise
     except Exception as error:
+        _check_fits(manager, step, items, error)
         if known and not isinstance(error, OSError | ValueError | KeyError):
             raise  # of what computes
         # Of several processes one may fail alone, and the others wait for it.
         if not known and not hosts.several():
-            raise _Damaged(_one_line(error)) from error
-        raise NoUsableCheckpoint(_none_whole(folder, {step: _one_line(error)})) from error
-    _check_layout(restored.position, step, folder)
+            raise _Damaged(storage.one_line(error)) from error
+        none = _none_whole(path.parent, {step: storage.one_line(error)})
+        raise NoUsableCheckpoint(none) from error
+    _check_layout(restored.position, step, path.parent)
     _check_known(known, restored.position, step)
     return TrainState(
         restored.optimizer["step"],
@@ -138,6 +157,44 @@ def _restored(manager, step, template):
         restored.optimizer["opt_state"],
         restored.model.get("ema"),
     ), restored.position
+
+
+def _verified(path):
+    """Whether there is a manifest, and the checkpoint is what it says, as all processes see it.
+
+    Each reads its share. What one of them finds all of them raise: _Damaged, StorageFaltered or
+    NoUsableCheckpoint.
+    """
+    known, damage, failed = False, None, None
+    try:
+        known = manifest.has_manifest(path)
+        if known:
+            damage = manifest.damage(path, jax.process_index(), jax.process_count())
+    except (StorageFaltered, NoUsableCheckpoint) as error:
+        failed = type(error).__name__, str(error)
+    for said in hosts.exchange(json.dumps([damage, failed])):
+        damage, failed = json.loads(said)
+        if failed:
+            raise {kind.__name__: kind for kind in (StorageFaltered, NoUsableCheckpoint)}[
+                failed[0]
+            ](failed[1])
+        if damage:
+            raise _Damaged(damage)
+    return known
+
+
+def _check_fits(manager, step, items, error):
+    """Raises UsageError if a checkpoint could not be restored because it is of another state."""
+    try:
+        saved = manager.item_metadata(step)
+        said = misfit({name: saved[name] for name in items}, items)
+    except Exception:
+        return  # what is said of the arrays is damaged too
+    if said:
+        raise UsageError(
+            f"checkpoint {step} in {manager.directory} is of another state: {said}; give the "
+            "settings that it was saved with, or another --workdir"
+        ) from error
 
 
 def _check_known(known, position, step):
@@ -154,10 +211,6 @@ def _name_foreign(folder):
             say(f"{folder / name} is no checkpoint of a run, and is left alone")
 
 
-def _one_line(error):
-    return " ".join(str(error).split())
-
-
 def _none_whole(folder, refused):
     return "; ".join(
         f"checkpoint {step} in {folder} cannot be restored: {why}" for step, why in refused.items()
@@ -169,15 +222,15 @@ def _model(state):
     return model if state.ema is None else model | {"ema": state.ema}
 
 
-def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
+def read_model(run: str, step: int | str | None = None) -> dict[str, Any]:
     """`params` and `tables` of a work folder's checkpoint, as numpy arrays.
 
     Where the run keeps a moving average of its parameters, that is what is read. Nothing in the
     folder is changed.
 
     Args:
-      workdir: the work folder.
-      step: which; the latest whole one by default.
+      run: the work folder.
+      step: which; "best" by the measure that the run keeps it for; the latest whole one by default.
 
     Returns:
       Those two, its `step`, and its data `position`.
@@ -187,13 +240,15 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
       NoUsableCheckpoint: it is damaged, or all are; or its parameters lie as another version of
         this package has them.
     """
-    folder = Path(workdir).absolute() / "checkpoints"
+    folder = Path(run).absolute() / "checkpoints"
     if not folder.is_dir():
-        raise UsageError(f"{workdir!r} is not the work folder of a run: it has no checkpoints/")
+        raise UsageError(f"{run!r} is not the work folder of a run: it has no checkpoints/")
     _name_foreign(folder)
     steps = manifest.steps(folder)
+    if step == "best":
+        step = _best(run, folder, steps)
     if step is not None and step not in steps:
-        raise UsageError(f"{workdir!r} has no checkpoint of step {step}; it has {steps}")
+        raise UsageError(f"{run!r} has no checkpoint of step {step}; it has {steps}")
     refused: dict[int, str] = {}
     # Listed anew every time: a run that goes on writes new ones and removes old ones.
     while left := [s for s in manifest.steps(folder) if s not in refused and step in (None, s)]:
@@ -209,7 +264,19 @@ def read_model(workdir: str, step: int | None = None) -> dict[str, Any]:
         return model
     if refused:
         raise NoUsableCheckpoint(_none_whole(folder, refused))
-    raise UsageError(f"{workdir!r} has no finished checkpoint")
+    raise UsageError(f"{run!r} has no finished checkpoint")
+
+
+def _best(run, folder, steps):
+    measure = workdir.read_config(run).get("checkpoint", {}).get("keep_best")
+    if measure is None:
+        raise UsageError(
+            f"{run!r} keeps no best checkpoint: checkpoint.keep_best is not set; it has {steps}"
+        )
+    step = retention.best(folder, steps, measure)
+    if step is None:
+        raise UsageError(f"{run!r} has no checkpoint whose {measure} was measured")
+    return step
 
 
 def _read(folder, step):
@@ -217,29 +284,38 @@ def _read(folder, step):
     if known and (why := manifest.damage(folder / str(step))):
         raise _Damaged(why)
     try:
-        with _silent(), manager_of(folder, read_only=True) as manager:
-            shapes = manager.item_metadata(step)["model"]
-            one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            template = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device),
-                shapes,
-            )
-            restored = manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardRestore(template), position=ocp.args.JsonRestore()
-                ),
-            )
+        restored = storage.patiently(
+            f"reading {folder / str(step)}", lambda: arrays(folder, step, "model")
+        )
     except Exception as error:
-        if known:
+        if known or isinstance(error, StorageFaltered):
             raise
-        raise _Damaged(_one_line(error)) from error
+        raise _Damaged(storage.one_line(error)) from error
     _check_layout(restored.position, step, folder)
     _check_known(known, restored.position, step)
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
     if "ema" in model:
         model["params"] = joined(model["params"], model.pop("ema"))
     return model | {"step": step, "position": restored.position}
+
+
+def arrays(folder: Path, step: int, *items: str) -> ocp.args.Composite:
+    """Items of a checkpoint as they lie there, on one device, and its `position`; not verified."""
+    with _silent(), manager_of(folder, read_only=True) as manager:
+        shapes = manager.item_metadata(step)
+        one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = {
+            name: ocp.args.StandardRestore(
+                jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device),
+                    shapes[name],
+                )
+            )
+            for name in items
+        }
+        return manager.restore(
+            step, args=ocp.args.Composite(**wanted, position=ocp.args.JsonRestore())
+        )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
+from mae_jax.train.rhythm import Rhythm
+from mae_jax.train.saver import Saver
 from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare
@@ -110,7 +112,8 @@ class _Run:
         if task.held_out is not None:
             self._say(f"held out: {describe(task.held_out)}")
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
-        self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
+        self.manager = checkpoint.open_manager(folder / "checkpoints", **config.checkpoint)
+        self.saver, self.rhythm, self.saving = Saver(self.manager), Rhythm(task), False
         self.state, self.first = self._start()
         self.metrics, self.told = None, False
 
@@ -134,7 +137,7 @@ class _Run:
         seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
-            opened.enter_context(contextlib.closing(self.manager))
+            opened.enter_context(contextlib.closing(self.saver))
             if self.metrics:
                 opened.enter_context(contextlib.closing(self.metrics))
             opened.enter_context(contextlib.closing(batches))
@@ -160,7 +163,8 @@ class _Run:
                 if step == self.first + 1:
                     jax.block_until_ready(numbers)  # mostly compilation
                     self.pace.done(step)
-                self.stopping = self.ballot.cast(bool(self.signal))
+                self.stopping, over = self.ballot.cast(bool(self.signal), self.rhythm.is_over())
+                self.saving = self.rhythm.is_due(step, over) or self.saver.is_due()
                 # The step just dispatched runs while the one before it is read: the device
                 # never waits for the host, and the host is never more than a step ahead.
                 if before is not None:
@@ -181,13 +185,10 @@ class _Run:
 
     def _due(self, step: int) -> bool:
         config, task = self.task.config, self.task
-        intervals = (
-            config.checkpoint.every_epochs,
-            config.log.eval_every_epochs,
-            config.log.panel_every_epochs,
-        )
+        intervals = config.log.eval_every_epochs, config.log.panel_every_epochs
         return (
             self.stopping
+            or self.saving
             or step == task.steps
             or any(task.is_due(step, epochs) for epochs in intervals)
         )
@@ -214,6 +215,7 @@ class _Run:
     def _pause(self, step: int) -> None:
         """What is done between steps: measure, draw, save; only saving when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
+        measures = {}
 
         def due(epochs):
             return not self.stopping and (last or task.is_due(step, epochs))
@@ -236,16 +238,17 @@ class _Run:
             picture = self.watch.panel(self.state, path)
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stopping or task.is_due(step, config.checkpoint.every_epochs):
+        if last or self.stopping or self.saving:
             if not state.is_finite(self.state):
                 raise Diverged(
                     f"step {step}: a parameter is no longer finite; "
                     + divergence.advice(self.task, self.layout, step, self.manager)
                 )
-            position = {"step": step, "steps": task.steps} | self.identity
+            position = {"step": step, "steps": task.steps, "measures": measures} | self.identity
             if not isinstance(task.objective, Reconstruct):
                 position["classes"] = list(task.train.classes)  # what its logits mean
-            checkpoint.save(self.manager, self.state, position, self.resolved)
+            self.rhythm.saved(step)
+            self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
 
     def _summary(self) -> dict[str, Any]:
         self.manager.wait_until_finished()

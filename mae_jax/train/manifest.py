@@ -8,6 +8,9 @@ from pathlib import Path
 
 import xxhash
 
+from mae_jax.errors import NoUsableCheckpoint
+from mae_jax.train import storage
+
 NAME = "manifest.json"
 _KIND = "xxh3_128"
 _THREADS = 4  # hashing is faster than most storage: these are to keep a network busy
@@ -19,6 +22,10 @@ def write(folder: Path) -> None:
 
     The last line is a checksum of the first, so that a damaged manifest is known to be one.
     """
+    storage.patiently(f"writing the manifest of {folder}", lambda: _write(folder))
+
+
+def _write(folder):
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     files = {
         path.relative_to(folder).as_posix(): [path.stat().st_size, found]
@@ -37,27 +44,35 @@ def damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
       folder: with a manifest.
       part: the share of the files whose bytes are read, from 0.
       parts: how many processes read a share each. Names and sizes are looked at by all of them.
+
+    Raises:
+      StorageFaltered: the storage does not answer, so that nothing is known.
+      NoUsableCheckpoint: a file may not be read.
     """
+    try:
+        return storage.patiently(f"reading {folder}", lambda: _damage(folder, part, parts))
+    except OSError as error:
+        raise NoUsableCheckpoint(f"{folder} cannot be read: {error}") from error
+
+
+def _damage(folder, part, parts):
     try:
         body, found, rest = (folder / NAME).read_bytes().decode().split("\n")
         files = json.loads(body)["files"] if found == _of_text(body) and not rest else None
-    except (OSError, ValueError, KeyError):
+    except (ValueError, KeyError, FileNotFoundError):
         files = None
     if files is None:
         return f"its {NAME} is damaged"
     for name, (size, _) in files.items():
         path = folder / name
-        if not path.is_file():
+        if not storage.is_there(path):
             return f"its file {name} is missing"
         if path.stat().st_size != size:
             return f"its file {name} has {path.stat().st_size} bytes of {size}"
     names = sorted(files)[part::parts]
-    try:
-        for name, found in zip(names, _checksums([folder / name for name in names]), strict=True):
-            if found != files[name][1]:
-                return f"its file {name} has other bytes than were saved"
-    except OSError as error:
-        return f"it cannot be read: {error}"
+    for name, found in zip(names, _checksums([folder / name for name in names]), strict=True):
+        if found != files[name][1]:
+            return f"its file {name} has other bytes than were saved"
     return None
 
 
@@ -76,25 +91,32 @@ def _of_text(text):
 
 def has_manifest(folder: Path) -> bool:
     """Whether there is one; checkpoints of versions before manifests have none."""
-    return (folder / NAME).is_file()
+    return storage.is_there(folder / NAME)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a folder is a checkpoint of ours, damaged or not."""
     return bool(_step(path)) and (
-        has_manifest(path) or all((path / name).is_dir() for name in _ITEMS)
+        has_manifest(path) or all(storage.is_there(path / name) for name in _ITEMS)
     )
 
 
 def steps(folder: Path) -> list[int]:
     """Of the checkpoints in a folder, damaged or not, in their order."""
-    return sorted(int(path.name) for path in folder.glob("*") if is_checkpoint(path))
+    return sorted(int(name) for name in _named(folder, is_checkpoint))
 
 
 def foreign(folder: Path) -> list[str]:
     """What lies in a folder, is named like a checkpoint, and is none."""
-    found = (path for path in folder.glob("*") if _step(path) and not is_checkpoint(path))
-    return sorted((path.name for path in found), key=int)
+    return sorted(_named(folder, lambda path: _step(path) and not is_checkpoint(path)), key=int)
+
+
+def _named(folder, wanted):
+    # Of a folder that does not answer nothing would be known, and a run might begin anew.
+    return storage.patiently(
+        f"listing {folder}",
+        lambda: [path.name for path in storage.entries(folder) if wanted(path)],
+    )
 
 
 def _step(path):
@@ -111,4 +133,4 @@ def set_aside(path: Path, why: str) -> Path:
 
 def damaged(folder: Path) -> list[str]:
     """The names of checkpoints that were set aside."""
-    return sorted(path.name for path in folder.glob("*.damaged-*"))
+    return _named(folder, lambda path: ".damaged-" in path.name)

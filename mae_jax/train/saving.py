@@ -1,8 +1,6 @@
 """How Orbax writes checkpoints here: with a manifest, beside what is not ours, on a full disk."""
 
 import contextlib
-import errno
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from mae_jax import hosts
 from mae_jax.errors import NoSpace
-from mae_jax.train import manifest
+from mae_jax.train import manifest, retention, storage
 
 
 class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -53,15 +51,33 @@ class _Steps(ocp.path.step.NameFormat):
         return (entry for entry in found if manifest.is_checkpoint(Path(entry.path)))
 
 
-class _Manager(ocp.CheckpointManager):
+class Manager(ocp.CheckpointManager):
+    """Orbax's, which says at once that a save in the background has failed.
+
+    Attributes:
+      failure: why the latest failed, from when it did; None again once somebody has seen to it.
+    """
+
+    failure: Exception | None = None
+
     def wait_until_finished(self):
         with room(self):
             super().wait_until_finished()
 
+    def metrics(self, step):
+        return retention.measures(Path(self.directory) / str(step))
 
-def manager_of(folder: Path, **options: Any) -> ocp.CheckpointManager:
+    def _wait_for_checkpointers(self):  # in the thread that saves
+        try:
+            super()._wait_for_checkpointers()
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def manager_of(folder: Path, **options: Any) -> Manager:
     """Of the checkpoints in a folder; `options` are Orbax's."""
-    return _Manager(
+    return Manager(
         folder,
         options=ocp.CheckpointManagerOptions(
             step_name_format=_Steps(), temporary_path_class=_Sealed, **options
@@ -76,33 +92,35 @@ def manager_of(folder: Path, **options: Any) -> ocp.CheckpointManager:
 
 
 @contextlib.contextmanager
-def room(manager) -> Iterator[None]:
+def room(manager: Manager) -> Iterator[None]:
     """Turns a full disk into NoSpace, and removes what was begun to be written."""
     try:
         yield
     except Exception as error:
-        if not _is_full(error):
+        if not storage.is_full(error):
             raise
-        if hosts.is_first():
-            _remove_unfinished(Path(manager.directory))
-        steps = manifest.steps(Path(manager.directory))  # not the manager's, which forgets some
-        left = f"that of step {steps[-1]} is whole" if steps else "there is none yet"
-        raise NoSpace(
-            f"no room for a checkpoint in {manager.directory}; {left}; make room, and the same "
-            "command resumes"
-        ) from error
+        raise no_space(manager) from error
 
 
-def _is_full(error: BaseException | None) -> bool:
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    while error is not None:
-        # What TensorStore raises has no code, but ends with the system's words.
-        if getattr(error, "errno", None) in codes or any(
-            os.strerror(code) in str(error) for code in codes
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def no_space(manager: Manager) -> NoSpace:
+    """The error of a full disk; what was begun to be written is removed."""
+    forget_unfinished(manager)
+    steps = manifest.steps(Path(manager.directory))  # not the manager's, which forgets some
+    left = f"that of step {steps[-1]} is whole" if steps else "there is none yet"
+    return NoSpace(
+        f"no room for a checkpoint in {manager.directory}; {left}; make room, and the same "
+        "command resumes"
+    )
+
+
+def forget_unfinished(manager: Manager) -> None:
+    """Removes what a failed save has left, and lets the manager see what is there.
+
+    Until then it believes that the checkpoint is there, and those gone that it would replace.
+    """
+    if hosts.is_first():
+        _remove_unfinished(Path(manager.directory))
+    manager.reload()
 
 
 def _remove_unfinished(folder: Path) -> None:

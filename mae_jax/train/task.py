@@ -10,7 +10,7 @@ from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import fits, state
+from mae_jax.train import fits, rhythm, state
 from mae_jax.train.objectives import Classify, Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
 
@@ -114,6 +114,7 @@ def prepare(config, devices: int) -> Task:
     config_lib.validate(config)
     config = config.copy_and_resolve_references()
     pixels.settle(config)
+    rhythm.settle(config.checkpoint)
     train, held_out = _open_data(config)
     steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))
