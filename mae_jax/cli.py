@@ -12,7 +12,6 @@ from mae_jax import __version__, errors
 from mae_jax.commands import flags, help, verbs
 from mae_jax.commands.verb import Group, Verb
 
-
 # What may go wrong in one process alone, so that the others would wait for it.
 _OF_ONE = (errors.BrokenRecord, errors.NoSpace, errors.StorageFaltered, errors.WorkerDied)
 

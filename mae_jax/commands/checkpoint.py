@@ -14,17 +14,20 @@ def list(workdir: str | Path) -> dict[str, Any]:
       workdir: of a run.
 
     Returns:
-      `checkpoints`, each with its step, bytes and whether it has a manifest; the names of those
-      that were `set_aside` as damaged, and of what is `foreign`.
+      `checkpoints`, each with its step, bytes, whether it has a manifest, and why it is `kept`;
+      the names of those that were `set_aside` as damaged, and of what is `foreign`.
 
     Raises:
       UsageError: it is no work folder.
     """
-    from mae_jax.train import manifest
+    from mae_jax.train import manifest, retention
+    from mae_jax.train import workdir as runs
 
     folder = _folder(workdir)
+    steps = manifest.steps(folder)
+    why = retention.reasons(folder, steps, runs.read_config(workdir)["checkpoint"])
     return {
-        "checkpoints": [_described(folder, step) for step in manifest.steps(folder)],
+        "checkpoints": [_described(folder, step) | {"kept": why[step]} for step in steps],
         "set_aside": manifest.damaged(folder),
         "foreign": manifest.foreign(folder),
     }
@@ -77,12 +80,18 @@ def _described(folder, step):
 def _text(result: dict[str, Any]) -> str:
     lines = []
     for one in result["checkpoints"]:
-        said = ""
+        said = []
         if not one["manifest"]:
-            said = "has no manifest: it cannot be verified"
+            said.append("has no manifest: it cannot be verified")
         elif "damage" in one:
-            said = f"damaged: {one['damage']}" if one["damage"] else "whole"
-        lines.append(f"step {one['step']:<8d} {one['bytes'] / 2**20:9.1f} MiB  {said}".rstrip())
+            said.append(f"damaged: {one['damage']}" if one["damage"] else "whole")
+        if one.get("kept"):
+            said.append(f"kept: {', '.join(one['kept'])}")
+        elif "kept" in one:
+            said.append("goes with the next save")
+        lines.append(
+            f"step {one['step']:<8d} {one['bytes'] / 2**20:9.1f} MiB  {'; '.join(said)}".rstrip()
+        )
     lines += [f"{name} was damaged, and is set aside" for name in result.get("set_aside", ())]
     lines += [f"{name} is no checkpoint" for name in result.get("foreign", ())]
     return "\n".join(lines) or "no checkpoints"

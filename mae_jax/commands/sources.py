@@ -11,8 +11,9 @@ from mae_jax.errors import UsageError
 if TYPE_CHECKING:
     from mae_jax.weights.described import Weights
 
-HELP = """SOURCE is a work folder, a .pth, .safetensors or .npz file, or a folder of transformers',
-timm's or mae-jax export's; --config.init_from takes the same."""
+HELP = """SOURCE is a work folder, or one of its checkpoints (RUN/checkpoints/N), a .pth, .safetensors
+or .npz file, or a folder of transformers', timm's or mae-jax export's; --config.init_from takes the
+same."""
 SOURCE = Positional("source", "SOURCE", "whose weights: a work folder, a file, an exported folder")
 
 
@@ -28,10 +29,16 @@ def _sides(name: str) -> Callable[[str], tuple[int, int]]:
     return parse
 
 
+def _step(text: str) -> int | str:
+    if text != "best" and not re.fullmatch(r"\d+", text):
+        raise UsageError(f"--step={text} must be a whole number, or best")
+    return text if text == "best" else int(text)
+
+
 class Reading(TypedDict, total=False):
     """What goes along with a SOURCE; None, or nothing, is what SOURCE says."""
 
-    step: int | None
+    step: int | str | None
     heads: int | None
     decoder_heads: int | None
     norm_pix: bool | None
@@ -46,7 +53,12 @@ class EncoderReading(Reading, total=False):
 
 
 FLAGS = (
-    Flag("step", "N", "which checkpoint of a work folder; the latest by default"),
+    Flag(
+        "step",
+        "N|best",
+        "which checkpoint of a work folder: best is by checkpoint.keep_best; the latest by default",
+        _step,
+    ),
     Flag("heads", "N", "attention heads"),
     Flag("decoder_heads", "N", "those of the decoder"),
     Flag("norm_pix", "", "whether the target is normalised"),

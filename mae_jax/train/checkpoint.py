@@ -1,7 +1,6 @@
 """Orbax checkpoints, behind a few functions."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,10 @@ from absl import logging
 from mae_jax import hosts
 from mae_jax.data.progress import say
 from mae_jax.errors import NoUsableCheckpoint, StorageFaltered, UsageError
-from mae_jax.train import manifest, retention, storage, workdir
-from mae_jax.train.misfit import misfit
+from mae_jax.train import manifest, retention, storage, usable, workdir
 from mae_jax.train.optimizer import joined
 from mae_jax.train.saving import Manager, manager_of, room
 from mae_jax.train.state import TrainState
-
-# Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
-# could see. 3: queries, keys and values are stacked.
-_LAYOUT = 3
 
 
 def open_manager(folder: Path, **settings: Any) -> Manager:
@@ -65,7 +59,7 @@ def save(manager: Manager, state: TrainState, position: dict, config: dict) -> N
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(_model(state)),
                 optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
-                position=ocp.args.JsonSave(position | {"layout": _LAYOUT, "manifest": True}),
+                position=ocp.args.JsonSave(position | {"layout": usable.LAYOUT, "manifest": True}),
                 config=ocp.args.JsonSave(config),
             ),
         )
@@ -93,7 +87,7 @@ def restore(
         try:
             found = _restored(manager, step, template)
             break
-        except _Damaged as error:
+        except usable.Damaged as error:
             refused[step] = str(error)
     if found is None and not refused:
         aside = manifest.damaged(folder)
@@ -104,7 +98,7 @@ def restore(
             )
         return None
     if found is None:
-        raise NoUsableCheckpoint(_none_whole(folder, refused))
+        raise NoUsableCheckpoint(usable.none_whole(folder, refused))
     if refused:
         hosts.barrier("damaged checkpoints are known")
         for damaged, why in refused.items():
@@ -116,14 +110,10 @@ def restore(
     return found
 
 
-class _Damaged(Exception):
-    """A checkpoint is not what was saved; says how."""
-
-
 def _restored(manager, step, template):
-    """Raises _Damaged, in all processes."""
+    """Raises usable.Damaged, in all processes."""
     path = Path(manager.directory) / str(step)
-    known = _verified(path)
+    known = usable.verified(path)
     items = {
         "model": _model(template),
         "optimizer": {"step": template.step, "opt_state": template.opt_state},
@@ -140,16 +130,16 @@ def _restored(manager, step, template):
     except StorageFaltered:
         raise
     except Exception as error:
-        _check_fits(manager, step, items, error)
+        usable.check_fits(manager, step, items, error)
         if known and not isinstance(error, OSError | ValueError | KeyError):
             raise  # of what computes
         # Of several processes one may fail alone, and the others wait for it.
         if not known and not hosts.several():
-            raise _Damaged(storage.one_line(error)) from error
-        none = _none_whole(path.parent, {step: storage.one_line(error)})
+            raise usable.Damaged(storage.one_line(error)) from error
+        none = usable.none_whole(path.parent, {step: storage.one_line(error)})
         raise NoUsableCheckpoint(none) from error
-    _check_layout(restored.position, step, path.parent)
-    _check_known(known, restored.position, step)
+    usable.check_layout(restored.position, step, path.parent)
+    usable.check_known(known, restored.position, step)
     return TrainState(
         restored.optimizer["step"],
         restored.model["params"],
@@ -159,62 +149,10 @@ def _restored(manager, step, template):
     ), restored.position
 
 
-def _verified(path):
-    """Whether there is a manifest, and the checkpoint is what it says, as all processes see it.
-
-    Each reads its share. What one of them finds all of them raise: _Damaged, StorageFaltered or
-    NoUsableCheckpoint.
-    """
-    known, damage, failed = False, None, None
-    try:
-        known = manifest.has_manifest(path)
-        if known:
-            damage = manifest.damage(path, jax.process_index(), jax.process_count())
-    except (StorageFaltered, NoUsableCheckpoint) as error:
-        failed = type(error).__name__, str(error)
-    for said in hosts.exchange(json.dumps([damage, failed])):
-        damage, failed = json.loads(said)
-        if failed:
-            raise {kind.__name__: kind for kind in (StorageFaltered, NoUsableCheckpoint)}[
-                failed[0]
-            ](failed[1])
-        if damage:
-            raise _Damaged(damage)
-    return known
-
-
-def _check_fits(manager, step, items, error):
-    """Raises UsageError if a checkpoint could not be restored because it is of another state."""
-    try:
-        saved = manager.item_metadata(step)
-        said = misfit({name: saved[name] for name in items}, items)
-    except Exception:
-        return  # what is said of the arrays is damaged too
-    if said:
-        raise UsageError(
-            f"checkpoint {step} in {manager.directory} is of another state: {said}; give the "
-            "settings that it was saved with, or another --workdir"
-        ) from error
-
-
-def _check_known(known, position, step):
-    """Of a checkpoint without a manifest: whether it never had one."""
-    if not known and position.get("manifest"):
-        raise _Damaged(f"its {manifest.NAME} is missing")
-    if not known and hosts.is_first():
-        say(f"checkpoint {step} was saved without checksums, by an older version: not verified")
-
-
 def _name_foreign(folder):
     for name in manifest.foreign(folder):
         if hosts.is_first():
             say(f"{folder / name} is no checkpoint of a run, and is left alone")
-
-
-def _none_whole(folder, refused):
-    return "; ".join(
-        f"checkpoint {step} in {folder} cannot be restored: {why}" for step, why in refused.items()
-    )
 
 
 def _model(state):
@@ -255,7 +193,7 @@ def read_model(run: str, step: int | str | None = None) -> dict[str, Any]:
         latest = left[-1]
         try:
             model = _read(folder, latest)
-        except _Damaged as error:
+        except usable.Damaged as error:
             refused[latest] = str(error)
             continue
         for damaged, why in refused.items():
@@ -263,7 +201,7 @@ def read_model(run: str, step: int | str | None = None) -> dict[str, Any]:
                 say(f"checkpoint {damaged} in {folder} is damaged: {why}; {latest} is read instead")
         return model
     if refused:
-        raise NoUsableCheckpoint(_none_whole(folder, refused))
+        raise NoUsableCheckpoint(usable.none_whole(folder, refused))
     raise UsageError(f"{run!r} has no finished checkpoint")
 
 
@@ -282,7 +220,7 @@ def _best(run, folder, steps):
 def _read(folder, step):
     known = manifest.has_manifest(folder / str(step))
     if known and (why := manifest.damage(folder / str(step))):
-        raise _Damaged(why)
+        raise usable.Damaged(why)
     try:
         restored = storage.patiently(
             f"reading {folder / str(step)}", lambda: arrays(folder, step, "model")
@@ -290,9 +228,9 @@ def _read(folder, step):
     except Exception as error:
         if known or isinstance(error, StorageFaltered):
             raise
-        raise _Damaged(storage.one_line(error)) from error
-    _check_layout(restored.position, step, folder)
-    _check_known(known, restored.position, step)
+        raise usable.Damaged(storage.one_line(error)) from error
+    usable.check_layout(restored.position, step, folder)
+    usable.check_known(known, restored.position, step)
     model = _whole_number_keys(jax.tree.map(np.asarray, restored.model))
     if "ema" in model:
         model["params"] = joined(model["params"], model.pop("ema"))
@@ -327,15 +265,6 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
-
-
-def _check_layout(position, step, folder):
-    found = position.get("layout", 1)
-    if found != _LAYOUT:
-        raise NoUsableCheckpoint(
-            f"checkpoint {step} in {folder} has its parameters in layout {found}, and this version "
-            f"reads {_LAYOUT}; use the version of mae_jax that wrote it, or train again"
-        )
 
 
 def _whole_number_keys(tree):

@@ -272,6 +272,12 @@ class _Run:
         template = state.abstract(task.objective, task.recipe, self.layout)
         if config.log.sharding:
             self._say(parallel.table(template, self.layout.state(template)))
+        wanted = config.checkpoint.keep_best
+        if wanted is not None and wanted not in (names := self.watch.names(template)):
+            raise UsageError(
+                f"checkpoint.keep_best {wanted!r} is not measured by this run; "
+                + (f"it measures {', '.join(names)}" if names else "data.eval_split is not set")
+            )
         made = self.manager.latest_step() or 0
         if made > task.steps:
             raise UsageError(

@@ -67,6 +67,24 @@ class Watch:
             measures |= {f"eval_ema_{name}": value for name, value in found.items()}
         return measures
 
+    def names(self, template: TrainState) -> list[str]:
+        """Of all that is measured; nothing is.
+
+        Args:
+          template: a state's shapes.
+        """
+        if self._held_out is None:
+            return []
+        batch = next(self._batches(self._held_out))
+        found = list(jax.eval_shape(lambda: self._apply("measure", template, batch, 0)))
+        names = [f"eval_{name}" for name in found]
+        if template.ema is not None:
+            names += [f"eval_ema_{name}" for name in found]
+        return names + ["eval_knn_accuracy"] * self._looks_for_neighbours()
+
+    def _looks_for_neighbours(self):
+        return self._bank is not None and isinstance(self._objective, Reconstruct)
+
     def _means(self, state):
         sums: dict[str, float] = {}
         for index, batch in enumerate(self._batches(self._held_out)):
@@ -78,7 +96,7 @@ class Watch:
 
     def neighbours(self, state: TrainState) -> dict[str, float]:
         """kNN accuracy of the frozen encoder on held-out images, where there are labels."""
-        if self._bank is None or not isinstance(self._objective, Reconstruct):
+        if not self._looks_for_neighbours():
             return {}
         bank, queries = self._features(state, self._bank), self._features(state, self._queries)
         value = knn.accuracy(

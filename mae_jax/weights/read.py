@@ -21,14 +21,14 @@ SUMS = "SHA256SUMS"
 
 
 def read(
-    source: str | Path, *, step: int | None = None, part: str = "full", **given: Any
+    source: str | Path, *, step: int | str | None = None, part: str = "full", **given: Any
 ) -> Weights:
     """The weights of any SOURCE, as they lie there.
 
     Args:
-      source: a work folder; a `.pth`, `.safetensors` or `.npz` file; a folder of transformers'
-        or timm's, or one that `mae-jax export` made.
-      step: which checkpoint of a work folder; the latest by default.
+      source: a work folder, or one of its checkpoints; a `.pth`, `.safetensors` or `.npz` file; a
+        folder of transformers' or timm's, or one that `mae-jax export` made.
+      step: which checkpoint of a work folder, as of `checkpoint.read_model`; the latest by default.
       part: "full", "encoder" for that alone, or "no_decoder".
       given: `heads`, `decoder_heads`, `norm_pix`, `image_size`, `patch_size`, where the source
         does not say them and its width does not settle them.
@@ -39,6 +39,8 @@ def read(
     path = Path(source)
     if not path.exists():
         raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
+    if step is None and path.parent.name == "checkpoints" and path.name.isdigit():
+        path, step = path.parent.parent, int(path.name)
     if (path / "checkpoints").is_dir():
         tensors, said = _work_folder(path, step)
         return _described(tensors, said, given, source, part)

@@ -314,7 +314,7 @@ def said(capsys, *arguments):
 
 def test_the_verb_lists_and_verifies(run, capsys):
     code, found = said(capsys, "list", run)
-    assert code == 0 and re.fullmatch(r"step 6 +\d\.\d MiB\nstep 8 +\d\.\d MiB\n", found.out)
+    assert code == 0 and found.out.count("kept: the latest 2\n") == 2
     code, found = said(capsys, "verify", run)
     assert code == 0 and found.out.count("whole") == 2
     flip_weights(run / "checkpoints" / "8")

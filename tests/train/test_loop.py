@@ -16,7 +16,7 @@ import pytest
 from mae_jax.config import default_config
 from mae_jax.data import loader
 from mae_jax.errors import Diverged, NoUsableCheckpoint, Preempted, UsageError
-from mae_jax.train import checkpoint, loop, metrics, workdir
+from mae_jax.train import checkpoint, loop, metrics, usable, workdir
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -295,7 +295,7 @@ def test_weights_that_do_not_fit_leave_nothing_behind(digits_config, tmp_path):
 
 
 def test_a_checkpoint_of_another_layout_is_refused(digits_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_LAYOUT", 1)
+    monkeypatch.setattr(usable, "LAYOUT", 1)
     loop.run(digits_config, tmp_path / "run")
     monkeypatch.undo()
     with pytest.raises(NoUsableCheckpoint, match="in layout 1, and this version reads 3"):
