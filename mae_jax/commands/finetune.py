@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.commands import configs
+from mae_jax.commands.flags import ALLOW_CHANGE
 from mae_jax.commands.verb import Flag, Verb, text
 from mae_jax.errors import UsageError
 
@@ -18,6 +19,7 @@ def finetune(
     blocks: Sequence[float] = (),
     baselines: bool = False,
     scratch: configs.Config | None = None,
+    allow_change: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train a classifier on a pre-trained encoder.
 
@@ -29,6 +31,7 @@ def finetune(
       blocks: numbers of trained blocks to compare; 0.5 is the last block's MLP.
       baselines: also train the same network from scratch, and logistic regression on pixels.
       scratch: config of the run from scratch; that of the fine-tuning by default.
+      allow_change: of one run, as of `train.loop.run`.
 
     Returns:
       Of one run what `train.loop.run` gives; of several what `studies.finetune.compare` does.
@@ -42,7 +45,9 @@ def finetune(
     if scratch is not None and not baselines:
         raise UsageError("--scratch is the recipe of a baseline; add --baselines")
     if draws == 1 and not (baselines or labels or blocks):
-        return study.run(config, workdir)
+        return study.run(config, workdir, allow_change=allow_change)
+    if allow_change:
+        raise UsageError("--allow_change is of one run; a comparison needs another --workdir")
     return study.compare(
         config,
         workdir,
@@ -97,6 +102,7 @@ VERB = Verb(
         Flag("blocks", "N,N,…", "numbers of trained blocks to compare", _blocks),
         Flag("baselines", "", "also from scratch, and logistic regression on pixels"),
         Flag("scratch", "CONFIG", "config file of the run from scratch; --scratch.KEY=VALUE too"),
+        ALLOW_CHANGE,
     ),
     text=_text,
 )

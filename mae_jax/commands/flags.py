@@ -17,6 +17,11 @@ ALWAYS = (
     Flag("debug", "", "show tracebacks", type=bool),
 )
 WORKDIR = Flag("workdir", "FOLDER", "where everything of this run is kept")
+ALLOW_CHANGE = Flag(
+    "allow_change",
+    "KEY,KEY,…",
+    "go on with other values of these, though that makes another run; data: with other images",
+)
 HOSTS = (
     Flag("coordinator", "HOST:PORT", "of process 0, where processes are not told their place"),
     Flag("num_processes", "N", "of the run", type=int),

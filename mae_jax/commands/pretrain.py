@@ -1,19 +1,28 @@
 """mae-jax pretrain."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mae_jax.commands import configs
+from mae_jax.commands.flags import ALLOW_CHANGE
 from mae_jax.commands.verb import Verb
 
 
-def pretrain(config: configs.Config, workdir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def pretrain(
+    config: configs.Config,
+    workdir: str | Path,
+    *,
+    quiet: bool = False,
+    allow_change: Sequence[str] = (),
+) -> dict[str, Any]:
     """Train a masked autoencoder; the same command again resumes.
 
     Args:
       config: with `train.objective` "reconstruct".
       workdir: where everything of the run is kept.
       quiet: leave out the lines of progress.
+      allow_change: as of `train.loop.run`.
 
     Returns:
       The last measures, and where panel, metrics and checkpoint lie.
@@ -25,7 +34,13 @@ def pretrain(config: configs.Config, workdir: str | Path, *, quiet: bool = False
     from mae_jax.weights import start
 
     config = configs.read(config, "reconstruct")
-    return loop.run(config, workdir, quiet=quiet, read_weights=start.read_encoder)
+    return loop.run(
+        config,
+        workdir,
+        quiet=quiet,
+        read_weights=start.read_encoder,
+        allow_change=allow_change,
+    )
 
 
 VERB = Verb(
@@ -36,4 +51,5 @@ VERB = Verb(
     config="needed",
     keys=True,
     run=True,
+    flags=(ALLOW_CHANGE,),
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.commands import configs
+from mae_jax.commands.flags import ALLOW_CHANGE
 from mae_jax.commands.verb import Flag, Positional, Verb, text
 from mae_jax.errors import UsageError
 
@@ -19,6 +20,7 @@ def probe(
     output: str | None = None,
     draws: int = 1,
     heads: int | None = None,
+    allow_change: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare frozen encoders on the same labelled images, or train one linear probe.
 
@@ -28,6 +30,7 @@ def probe(
       out: of a comparison: a folder for its table and plot.
       workdir: of one linear probe instead, of the config's `init_from`.
       methods, output, draws, heads: as of `studies.probe.compare`.
+      allow_change: of one probe, as of `train.loop.run`.
 
     Returns:
       A row per encoder, and where table and plot lie; of one probe what `train.loop.run` gives.
@@ -42,7 +45,10 @@ def probe(
             raise UsageError(
                 "--workdir trains one probe, of --config.init_from; to compare SOURCEs give --out"
             )
-        return finetune.run(configs.read(config, "probe"), workdir)
+        config = configs.read(config, "probe")
+        return finetune.run(config, workdir, allow_change=allow_change)
+    if allow_change:
+        raise UsageError("--allow_change is of one probe, which goes with --workdir")
     if out is None:
         raise UsageError("--out is missing; or --workdir, to train one linear probe")
     return probe.compare(
@@ -82,6 +88,7 @@ VERB = Verb(
         ),
         Flag("draws", "N", "of few labels"),
         Flag("heads", "N", "attention heads, where a SOURCE does not say it"),
+        ALLOW_CHANGE,
     ),
     text=_text,
 )

@@ -11,9 +11,9 @@ from mae_jax.errors import UsageError
 if TYPE_CHECKING:
     from mae_jax.weights.described import Weights
 
-HELP = """SOURCE is a work folder, or one of its checkpoints (RUN/checkpoints/N), a .pth, .safetensors
-or .npz file, or a folder of transformers', timm's or mae-jax export's; --config.init_from takes the
-same."""
+HELP = """SOURCE is a work folder, or one of its checkpoints (RUN/checkpoints/N), a .pth,
+.safetensors or .npz file, or a folder of transformers', timm's or mae-jax export's;
+--config.init_from takes the same."""
 SOURCE = Positional("source", "SOURCE", "whose weights: a work folder, a file, an exported folder")
 
 

@@ -9,11 +9,13 @@ from mae_jax.config.reading import (
     unknown_key,
     validate,
 )
-from mae_jax.config.resuming import MAY_CHANGE, changes, differences
+from mae_jax.config.resuming import DATA, MAY_CHANGE, changes, check_allowed, differences
 
 __all__ = [
+    "DATA",
     "MAY_CHANGE",
     "changes",
+    "check_allowed",
     "default_config",
     "describe",
     "differences",

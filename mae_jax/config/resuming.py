@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Collection
 from typing import Any
 
-from mae_jax.config.reading import flatten
+from mae_jax.config.reading import flatten, unknown_key
+from mae_jax.config.schema import all_keys
+from mae_jax.errors import UsageError
 
 # Keys, and whole sections, whose change leaves a run the same run, each with the reason. With
 # another value of any other key it would be a different one, which needs another work folder.
@@ -31,13 +34,33 @@ MAY_CHANGE = {
 }
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lines `key: old -> new` for all keys that make two resolved configs different runs."""
-    return [
-        _line(*change)
+# What `--allow_change` calls the images themselves; all else it calls by the name of the key.
+DATA = "data"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+    """The keys that make two resolved configs different runs, each with `key: old -> new`."""
+    return {
+        change[0]: _line(*change)
         for change in _changed(old, new)
-        if not {change[0], change[0].split(".")[0]} & MAY_CHANGE.keys() and not _same_path(*change)
-    ]
+        if not _may_change(change[0]) and not _same_path(*change)
+    }
+
+
+def check_allowed(names: Collection[str]) -> None:
+    """Raises UsageError unless each is `DATA`, or a key that may not change as it is."""
+    known = dict(all_keys())
+    for name in names:
+        if name == DATA:
+            continue
+        if name not in known:
+            raise unknown_key(name)
+        if _may_change(name):
+            raise UsageError(f"--allow_change={name} is not needed: {name} may change as it is")
+
+
+def _may_change(name):
+    return bool({name, name.split(".")[0]} & MAY_CHANGE.keys())
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -24,14 +24,25 @@ ALL = "all"
 _BATCH = 256
 
 
-def run(config, folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def run(
+    config, folder: str | Path, *, quiet: bool = False, allow_change: Sequence[str] = ()
+) -> dict[str, Any]:
     """One run of a classifier or a linear probe, from what `init_from` names or from scratch.
+
+    Args:
+      config, folder, quiet, allow_change: as of `train.loop.run`.
 
     Raises:
       UsageError: as `weights.start.adopt` and `train.loop.run`; the rest of the latter, too.
     """
     start.adopt(config, folder)
-    return loop.run(config, folder, quiet=quiet, read_weights=start.read_encoder)
+    return loop.run(
+        config,
+        folder,
+        quiet=quiet,
+        read_weights=start.read_encoder,
+        allow_change=allow_change,
+    )
 
 
 def compare(

@@ -1,6 +1,6 @@
 """The state a run starts with: that of its latest checkpoint, or a new one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from mae_jax import config as config_lib
@@ -9,16 +9,23 @@ from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, state
 from mae_jax.train.task import Task
 
+# What `identity` names, as `--allow_change` calls it.
+_KEYS = {"data": config_lib.DATA, "batch_size": "data.batch_size", "seed": "seed"}
+
 
 def restore(
-    manager, template: state.TrainState, identity: dict
-) -> tuple[state.TrainState, int] | None:
-    """The state of the latest checkpoint and the steps that were planned then; None without one.
+    manager, template: state.TrainState, identity: dict, allowed: Collection[str] = ()
+) -> tuple[state.TrainState, dict[str, Any], list[str]] | None:
+    """The state of the latest checkpoint and its data position; None without one.
 
     Args:
       manager: of the run's checkpoints.
       template: the state's shapes and shardings.
       identity: what decides which images every step sees, as `identity` gives it.
+      allowed: what of that may be other than it was, as `_KEYS` calls it.
+
+    Returns:
+      State, position, and what is other of the data, as lines `name: old -> new`.
 
     Raises:
       UsageError: the steps to come would see other images than those that were planned.
@@ -27,14 +34,20 @@ def restore(
     if restored is None:
         return None
     resumed, position = restored
-    changed = config_lib.changes({k: position.get(k, identity[k]) for k in identity}, identity)
-    if changed:
+    found = {
+        name: config_lib.changes({name: position.get(name, value)}, {name: value})
+        for name, value in identity.items()
+    }
+    refused = [name for name in found if found[name] and _KEYS[name] not in allowed]
+    if refused:
+        keys = ",".join(_KEYS[name] for name in refused)
         raise UsageError(
             "the data has changed since the run was interrupted, so that its order would "
-            "be another; give back what there was, or another --workdir. Different are: "
-            + "; ".join(changed)
+            "be another; give back what there was, or another --workdir, or "
+            f"--allow_change={keys} to go on in the new order. Different are: "
+            + "; ".join(line for name in refused for line in found[name])
         )
-    return resumed, position["steps"]
+    return resumed, position, [line for lines in found.values() for line in lines]
 
 
 def create(

@@ -2,15 +2,15 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from mae_jax import config as config_lib
 from mae_jax import hosts, parallel
-from mae_jax.config import flatten
 from mae_jax.data import loader
 from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
@@ -39,6 +39,7 @@ def run(
     *,
     quiet: bool = False,
     read_weights: Callable[[Any], dict[str, Any]] = _read_work_folder,
+    allow_change: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains what a config says in a work folder, resuming if it was begun.
 
@@ -47,6 +48,8 @@ def run(
       folder: the work folder.
       quiet: leave out the parameter table and the progress lines.
       read_weights: from a config, the `params` and `tables` of what `init_from` names.
+      allow_change: keys that may be other than in the run that was begun, though that makes it
+        another (`config.resuming` says which do); "data": the images may.
 
     All processes of a run call this with the same arguments, and share the folder.
 
@@ -58,6 +61,7 @@ def run(
       BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
+    config_lib.check_allowed(allow_change)
     with stop_signal() as stop, contextlib.ExitStack() as held:
 
         def make():
@@ -70,18 +74,21 @@ def run(
         task = hosts.in_turn(make)
         resolved = task.config.to_dict()
         fingerprint = task.train.fingerprint()
-        alike = {k: v for k, v in flatten(resolved).items() if k not in _PER_HOST}
+        alike = {k: v for k, v in config_lib.flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
+        alike |= {"--allow_change": list(allow_change)}
         hosts.check_same(alike)
         claimed = None
         with hosts.together():
             path = Path(folder).absolute()
             if hosts.is_first():
-                claimed = held.enter_context(workdir.claim(folder, resolved))
+                claimed = held.enter_context(workdir.claim(folder, resolved, allow_change))
         layout = Layout.of(task.split)
         if hosts.is_first() and not quiet:
             say(task.described(layout))
-        run = _Run(task, path, resolved, fingerprint, layout, stop, quiet, read_weights)
+        run = _Run(
+            task, path, resolved, fingerprint, layout, stop, quiet, read_weights, allow_change
+        )
         if claimed is not None:
             run.record(claimed)
         return run.train()
@@ -100,11 +107,12 @@ class _Run:
         stop: Stop,
         quiet: bool,
         read_weights,
+        allowed: Sequence[str],
     ):
         self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
         self.quiet = quiet or not hosts.is_first()
-        self.read_weights = read_weights
+        self.read_weights, self.allowed, self.other_data = read_weights, allowed, []
         config = task.config
         self.identity = initial_state.identity(config, fingerprint)
         self.broken = loader.new_ledger(config, task.train, say)
@@ -119,7 +127,7 @@ class _Run:
 
     def record(self, claimed: workdir.Claim) -> None:
         """Notes in the work folder what the run is, and begins to write about it there."""
-        changed = claimed.record(self.first)
+        changed = claimed.record(self.first, self.allowed, self.other_data)
         if changed:
             self._say("changed since the run was last started: " + "; ".join(changed))
         tensorboard = self.task.config.log.tensorboard
@@ -284,11 +292,20 @@ class _Run:
                 f"the run in {self.folder} has made {made} steps already, and the config asks for "
                 f"{task.steps} in all; give it at least as many, or another --workdir"
             )
-        resumed = initial_state.restore(self.manager, template, self.identity)
+        resumed = initial_state.restore(self.manager, template, self.identity, self.allowed)
         if resumed is None:
             return initial_state.create(task, self.layout, self.read_weights), 0
-        (found, planned), step = resumed, int(resumed[0].step)
+        found, position, self.other_data = resumed
+        step, planned = int(found.step), position["steps"]
         self._say(f"resuming at step {step} of {task.steps}")
+        if self.other_data:
+            self._say(
+                f"the data is other than it was: from step {step} on, batches are those of a run "
+                "that had it so from its start; of the pass that was under way, images may come "
+                "twice or not at all"
+            )
+        elif config_lib.DATA in {*self.allowed} - workdir.allowed_before(self.folder):
+            raise UsageError("--allow_change=data changes nothing: the data is what it was")
         if planned != task.steps:
             rate = float(task.recipe.schedule()(step))
             self._say(

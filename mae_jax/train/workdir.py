@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ class Claim:
     def __init__(self, folder: Path, config: dict[str, Any]):
         self.folder, self._config, self._lock = folder, config, None
 
-    def record(self, step: int) -> list[str]:
+    def record(
+        self, step: int, allowed: Collection[str] = (), data: Sequence[str] = ()
+    ) -> list[str]:
         """Writes what the run is, now that it has a state.
 
         Where a run was begun that left no checkpoint, and this is another, what that one wrote is
@@ -69,12 +71,14 @@ class Claim:
 
         Args:
           step: that the run starts or resumes at.
+          allowed: what was let change though it makes another run.
+          data: what is other of the data itself, as such lines.
 
         Returns:
           What is other than when the run was last started, as lines `key: old -> new`.
         """
         before, now = _read(self.folder), json.loads(json.dumps(_described(self._config)))
-        changed = config_lib.changes(before["config"], now["config"])
+        changed = [*config_lib.changes(before["config"], now["config"]), *data]
         if not step:
             if config_lib.differences(before["config"], now["config"]):
                 say(
@@ -86,7 +90,8 @@ class Claim:
             newer = config_lib.changes(before.get("versions", {}), now["versions"])
             history = before.get("changed", [])
             if changed or newer:
-                history = [*history, {"step": step, "keys": changed + newer}]
+                entry = {"step": step, "keys": changed + newer}
+                history = [*history, entry | ({"allowed": [*allowed]} if allowed else {})]
             if history:
                 now["changed"] = history
         if now != before:
@@ -110,8 +115,40 @@ class Claim:
             self._lock.close()
 
 
+def allowed_before(workdir: str | Path) -> set[str]:
+    """What a run was let change; the same command, which allows it, may be given again.
+
+    Raises:
+      UsageError: there is no run.
+    """
+    history = _read(Path(workdir)).get("changed", [])
+    return {name for entry in history for name in entry.get("allowed", [])}
+
+
+def _check_changes(workdir, config, allowed):
+    """Raises UsageError unless a config is that of the run, but for what is allowed."""
+    changed = config_lib.differences(read_config(workdir), config)
+    refused = changed.keys() - set(allowed)
+    if refused:
+        keys = [key for key in changed if key in refused]
+        lets = "lets it change" if len(keys) == 1 else "lets them change"
+        raise UsageError(
+            f"work folder {str(workdir)!r} holds a different run; give another --workdir, or the "
+            f"same settings; or --allow_change={','.join(keys)}, which {lets}. Different are: "
+            + "; ".join(changed[key] for key in keys)
+        )
+    for key in allowed:
+        if key not in changed and key != config_lib.DATA and key not in allowed_before(workdir):
+            raise UsageError(
+                f"--allow_change={key} changes nothing: {key} is "
+                f"{config_lib.flatten(config)[key]!r} in {str(workdir)!r} too; leave it out"
+            )
+
+
 @contextlib.contextmanager
-def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Claim]:
+def claim(
+    workdir: str | Path, config: dict[str, Any], allowed: Collection[str] = ()
+) -> Iterator[Claim]:
     """Holds the work folder for this process, creating it if need be.
 
     The lock lies on config.json and is the kernel's: it goes when the process does, however. Where
@@ -121,6 +158,7 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Claim]:
     Args:
       workdir: the folder.
       config: of the run; compared with that of the run that is already there.
+      allowed: keys that may be other than there, though they make another run.
 
     Raises:
       UsageError: the folder cannot be written, is held by another process, or holds another run.
@@ -129,12 +167,12 @@ def claim(workdir: str | Path, config: dict[str, Any]) -> Iterator[Claim]:
     path = folder / "config.json"
     recorded = path.exists() and path.stat().st_size  # empty where a start was cut short
     if recorded and begun(folder):
-        changed = config_lib.differences(read_config(folder), config)
-        if changed:
-            raise UsageError(
-                f"work folder {str(workdir)!r} holds a different run; give another --workdir, or "
-                "the same settings. Different are: " + "; ".join(changed)
-            )
+        _check_changes(folder, config, allowed)
+    elif allowed:
+        raise UsageError(
+            f"--allow_change={','.join(allowed)}: there is no checkpoint in {str(workdir)!r} of a "
+            "run that could change; leave it out"
+        )
     elif recorded:
         read_config(folder)
     elif folder.is_dir() and any(e.name not in (path.name, _FRESH) for e in folder.iterdir()):

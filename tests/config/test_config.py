@@ -128,17 +128,17 @@ def test_differences_name_only_what_makes_another_run():
     new.train.epochs, new.data.workers, new.model.mask_ratio = 2.0, 7, 0.5
     new.model.remat, new.data.name, new.log.every_steps = True, "other", 3
     new.parallel.tensor, new.train.base_lr = 2, 0.5
-    assert config_lib.differences(old.to_dict(), new.to_dict()) == [
-        "model.mask_ratio: 0.75 -> 0.5",
-        "train.base_lr: 0.00015 -> 0.5",
-    ]
+    assert config_lib.differences(old.to_dict(), new.to_dict()) == {
+        "model.mask_ratio": "model.mask_ratio: 0.75 -> 0.5",
+        "train.base_lr": "train.base_lr: 0.00015 -> 0.5",
+    }
 
 
 def test_the_source_of_the_encoder_is_the_same_by_another_path(tmp_path):
     old, new = valid(), valid()
     (tmp_path / "link").symlink_to(tmp_path)
     old.init_from, new.init_from = str(tmp_path / "run"), str(tmp_path / "link" / "run")
-    assert config_lib.differences(old.to_dict(), new.to_dict()) == []
+    assert config_lib.differences(old.to_dict(), new.to_dict()) == {}
     new.init_from = str(tmp_path / "other")
     assert len(config_lib.differences(old.to_dict(), new.to_dict())) == 1
 

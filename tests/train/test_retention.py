@@ -13,6 +13,7 @@ from mae_jax.errors import UsageError
 from mae_jax.train import checkpoint, loop, metrics, retention, rhythm
 from mae_jax.train.rhythm import Rhythm
 from mae_jax.train.task import Task
+from mae_jax.weights.read import read
 
 
 def task(config, steps=1000, steps_per_epoch=10.0):
@@ -152,14 +153,11 @@ def test_the_best_can_be_taken_and_the_list_says_why_each_is_kept(kept, capsys, 
     assert code == 0 and list(lines) == steps_of(folder)
     assert lines[4].endswith("kept: every 4 steps")
     assert "the best eval_loss" in lines[best] and "the latest" in lines[8]
-    out = tmp_path / "out"
-    code, found = said(capsys, "export", folder, f"--out={out}", "--format=npz", "--step=best")
-    assert code == 0, found.err
-    assert f"step: {best}" in (out / "README.md").read_text() or str(best) in found.out
-    path = folder / "checkpoints" / "4"
-    code, found = said(capsys, "export", path, f"--out={out}4", "--format=npz")
-    assert code == 0, found.err
-    code, found = said(capsys, "export", folder, f"--out={out}x", "--format=npz", "--step=good")
+    assert read(folder, step="best").origin["step"] == best
+    assert read(folder / "checkpoints" / "4").origin["step"] == 4
+    with pytest.raises(UsageError, match=r"has no checkpoint of step 3; it has \[4, "):
+        read(folder, step=3)
+    code, found = said(capsys, "export", folder, f"--out={tmp_path}", "--step=good")
     assert code == 2 and "--step=good must be a whole number, or best" in found.err
 
 
