@@ -1,4 +1,4 @@
-"""mae-jax checkpoint: list and verify what a run has saved."""
+"""mae-jax checkpoint: list, verify and adopt what a run has saved."""
 
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,43 @@ def verify(workdir: str | Path, *, step: int | None = None) -> dict[str, Any]:
     return {"checkpoints": found}
 
 
+def adopt(
+    workdir: str | Path, *, step: int | None = None, folder: str | None = None
+) -> dict[str, Any]:
+    """Give a checkpoint that has none a manifest, or take back one that was set aside.
+
+    All of it is read first, and it is left as it is if that cannot be.
+
+    Args:
+      workdir: of a run that is not under way.
+      step: one checkpoint without a manifest; all of them by default.
+      folder: the name of a folder in checkpoints/ instead, such as 8.damaged-1.
+
+    Returns:
+      `adopted`, each as `train.adoption.adopt` gives it.
+
+    Raises:
+      UsageError: it is no work folder, is in use, or there is nothing to adopt.
+      NoUsableCheckpoint, StorageFaltered: as `train.adoption.adopt`.
+    """
+    from mae_jax.train import adoption, manifest
+    from mae_jax.train import workdir as runs
+
+    if step is not None and folder is not None:
+        raise UsageError(f"give --step={step} or --folder={folder}, not both")
+    checkpoints, config = _folder(workdir), runs.read_config(workdir)
+    names = [name for name in (step, folder) if name is not None] or [
+        s for s in manifest.steps(checkpoints) if not manifest.has_manifest(checkpoints / str(s))
+    ]
+    if not names:
+        raise UsageError(
+            f"all checkpoints in {str(workdir)!r} have a manifest; one that was set aside is taken "
+            "back by its name, as in --folder=8.damaged-1"
+        )
+    with runs.claim(workdir, config):
+        return {"adopted": [adoption.adopt(checkpoints, str(name)) for name in names]}
+
+
 def _folder(workdir):
     folder = Path(workdir) / "checkpoints"
     if not folder.is_dir():
@@ -82,7 +119,7 @@ def _text(result: dict[str, Any]) -> str:
     for one in result["checkpoints"]:
         said = []
         if not one["manifest"]:
-            said.append("has no manifest: it cannot be verified")
+            said.append("has no manifest: it cannot be verified until it is adopted")
         elif "damage" in one:
             said.append(f"damaged: {one['damage']}" if one["damage"] else "whole")
         if one.get("kept"):
@@ -97,11 +134,20 @@ def _text(result: dict[str, Any]) -> str:
     return "\n".join(lines) or "no checkpoints"
 
 
+def _adopted(result: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{one['path']} is taken: "
+        + ("whole by its manifest" if one["verified"] else "a manifest was written")
+        + f", {one['arrays']} arrays were read"
+        for one in result["adopted"]
+    )
+
+
 _WORKDIR = Positional("workdir", "WORKDIR", "the work folder of a run")
 
 VERB = Group(
     "checkpoint",
-    "List or verify what a run has saved.",
+    "List, verify or adopt what a run has saved.",
     place=12,
     actions=(
         Verb(
@@ -127,6 +173,19 @@ VERB = Group(
                 if any(one["damage"] for one in result["checkpoints"])
                 else 0
             ),
+        ),
+        Verb(
+            adopt,
+            group="checkpoint",
+            usage="WORKDIR [--step=N | --folder=NAME]",
+            example="runs/photos --folder=1200.damaged-1",
+            positionals=(_WORKDIR,),
+            flags=(
+                Flag("step", "N", "one without a manifest; all of them by default"),
+                Flag("folder", "NAME", "one that was set aside, by its name in checkpoints/"),
+            ),
+            computes=False,
+            text=_adopted,
         ),
     ),
 )

@@ -12,6 +12,7 @@ from mae_jax.errors import NoUsableCheckpoint
 from mae_jax.train import storage
 
 NAME = "manifest.json"
+DAMAGED = f"its {NAME} is damaged"
 _KIND = "xxh3_128"
 _THREADS = 4  # hashing is faster than most storage: these are to keep a network busy
 _ITEMS = ("model", "position")  # in every checkpoint, those without a manifest too
@@ -62,7 +63,7 @@ def _damage(folder, part, parts):
     except (ValueError, KeyError, FileNotFoundError):
         files = None
     if files is None:
-        return f"its {NAME} is damaged"
+        return DAMAGED
     for name, (size, _) in files.items():
         path = folder / name
         if not storage.is_there(path):
