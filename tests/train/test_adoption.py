@@ -18,7 +18,8 @@ def made(new_digits_config, tmp_path_factory):
     """The work folder of a run, with checkpoints of steps 2 and 4, and its config."""
     folder, config = tmp_path_factory.mktemp("made") / "run", new_digits_config()
     config.log.eval_every_epochs = config.log.panel_every_epochs = 10
-    config.model.depth, config.train.steps, config.checkpoint.every_steps = 1, 4, 2
+    config.model.depth, config.train.steps = 1, 4
+    config.checkpoint.every_epochs, config.checkpoint.every_steps = None, 2
     loop.run(config, folder, quiet=True)
     return folder, config
 

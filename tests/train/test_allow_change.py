@@ -84,7 +84,11 @@ def test_a_run_that_is_not_begun_has_nothing_to_allow(run, tmp_path):
     ("key", "value", "why"),
     [
         ("model.decoder_width", 32, r"model/params/decoder/\S+ is \(.*16.*\) in it, and \(.*32.*"),
-        ("model.depth", 2, r"encoder/blocks/1/\S+ is \(.*\) with these settings, and is not in it"),
+        (
+            "model.depth",
+            2,
+            r"model/params/encoder/blocks/1/\S+ is \(.*\) with these settings, and is not in it",
+        ),
         ("train.optimizer", "lars", r"optimizer/opt_state/\S+ is \(.*\) with these settings, and"),
         ("train.ema", 0.9, r"model/ema/\S+ is \(.*\) with these settings, and is not in it"),
     ],

