@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import re
 import signal
 import socket
@@ -117,12 +118,12 @@ def test_two_processes_train_what_one_does(config, arguments, tmp_path):
     assert len(list((tmp_path / "run" / "panels").iterdir())) == 1
 
 
-def flip(path):
+def flip(path, bit=160):
     with path.open("r+b") as file:
-        file.seek(20)
+        file.seek(bit // 8)
         (byte,) = file.read(1)
-        file.seek(20)
-        file.write(bytes([byte ^ 1]))
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
 
 
 @pytest.mark.slow
@@ -138,6 +139,12 @@ def test_two_processes_verify_what_both_have_written(arguments, tmp_path):
         flip(path)
         assert path.name in manifest.damage(step)
         flip(path)
+    rng, files = random.Random(0), sorted(path for path in step.rglob("*") if path.is_file())
+    for path in files + rng.choices(files, [p.stat().st_size for p in files], k=200 - len(files)):
+        bit = rng.randrange(8 * path.stat().st_size)
+        flip(path, bit)
+        assert manifest.damage(step) is not None, (path, bit)
+        flip(path, bit)
     before = checkpoint.read_model(str(tmp_path / "run"))
     flip(second)
     (code, _, err), (code_1, _, err_1) = ended(pair(arguments))
@@ -147,6 +154,29 @@ def test_two_processes_verify_what_both_have_written(arguments, tmp_path):
     assert sorted(path.name for path in checkpoints.iterdir()) == ["3", "6", "6.damaged-1"]
     after = checkpoint.read_model(str(tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, before["params"], after["params"])
+
+
+FALTERS = """
+import sys
+from mae_jax import cli
+from orbax.checkpoint._src.checkpointers import async_checkpointer
+def falters(*_, **__):
+    raise OSError(5, "Input/output error")
+if "--process_id=1" in sys.argv:
+    async_checkpointer._background_wait_for_commit_futures = falters
+sys.exit(cli.main(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_one_that_cannot_write_its_part_ends_with_the_code_that_starts_all_again(arguments):
+    # Orbax alone would let the others wait for it for ten minutes.
+    began = time.monotonic()
+    arguments += ["--config.checkpoint.every_steps=2", "--config.train.steps=400"]
+    (code, _, err), (code_1, _, err_1) = ended(pair(arguments, program=FALTERS), 200)
+    assert code_1 == 43 and code != 0, err + err_1
+    assert one_sentence(err_1, r"saving to .* failed: .*Input/output error; nothing that was saved")
+    assert time.monotonic() - began < 150
 
 
 @pytest.mark.slow
@@ -217,7 +247,8 @@ def test_alone_nothing_is_waited_for():
     with hosts.together():
         assert hosts.in_turn(lambda: 7) == 7
     hosts.check_same({"anything": 1})
-    assert not hosts.Ballot(Layout.of(Split(data=8)).mesh).cast(False)
+    ballot = hosts.Ballot(Layout.of(Split(data=8)).mesh)
+    assert ballot.cast(False, True) == (False, True)
 
 
 def test_a_cluster_is_found(monkeypatch):
