@@ -100,6 +100,7 @@ def losses(folder):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(config, arguments, tmp_path):
+    arguments.append("--config.checkpoint.every_minutes=1e-6")  # by two clocks, at the same steps
     (code, out, err), (code_1, out_1, err_1) = ended(pair(arguments))
     assert (code, code_1) == (0, 0), err[-3000:] + err_1[-3000:]
     alone = loop.run(config, tmp_path / "alone", quiet=True)
@@ -112,6 +113,7 @@ def test_two_processes_train_what_one_does(config, arguments, tmp_path):
         assert measures[name] == pytest.approx(alone["measures"][name], abs=1e-5)
     assert "process 0 of 2 (given by flags), 4 of 8 cpu devices" in err
     assert "process 1 of 2 (given by flags), 4 of 8 cpu devices" in err_1
+    assert manifest.steps(tmp_path / "run" / "checkpoints") == [4, 6]
     assert "mesh: data 8 x fsdp 1 x tensor 1, optimizer split over data too" in err
     assert "step 6/6" in err and "step" not in err_1
     assert "checkpoint" in out and out_1 == ""

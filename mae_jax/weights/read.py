@@ -39,8 +39,8 @@ def read(
     path = Path(source)
     if not path.exists():
         raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
-    if step is None and path.parent.name == "checkpoints" and path.name.isdigit():
-        path, step = path.parent.parent, int(path.name)
+    if step is None:
+        path, step = _run(path)
     if (path / "checkpoints").is_dir():
         tensors, said = _work_folder(path, step)
         return _described(tensors, said, given, source, part)
@@ -52,6 +52,13 @@ def read(
     }
     origin |= {"source": str(source), "sha256": {f.name: _verified(f) for f in files}}
     return _described(tensors, said | {"origin": origin}, given, source, part)
+
+
+def _run(path: Path) -> tuple[Path, int | None]:
+    """The work folder and the step, of a path to one of its checkpoints; of another, itself."""
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
 
 
 def _described(tensors, said, given, source, part):
@@ -154,6 +161,7 @@ def _license(path: Path) -> str | None:
 
     A run's is that of the weights it started from.
     """
+    path, _ = _run(path)
     if re.match(r"mae_(pretrain|visualize|finetuned)_vit_", path.name):
         return "cc-by-nc-4.0"
     if (path / "checkpoints").is_dir():
