@@ -18,7 +18,7 @@ from mae_jax.weights.read import read
 def load(
     source: str | Path,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     image_size: int | Sequence[int] | None = None,
     patch_size: int | Sequence[int] | None = None,
     heads: int | None = None,
@@ -32,7 +32,7 @@ def load(
     Args:
       source: a work folder, a `.pth`, `.safetensors` or `.npz` file, a folder of transformers' or
         timm's.
-      step: which checkpoint of a work folder; the latest by default.
+      step: which checkpoint of a work folder, or "best"; the latest by default.
       image_size: of the images it will get; positions are resized to it. Also says how the
         patches lie where nothing else does.
       patch_size: where the source does not say it; so are `heads`, `decoder_heads` and `norm_pix`,
@@ -71,7 +71,7 @@ def whole(weights: Weights, source: Any, **options: Any) -> MaskedAutoencoder | 
 def load_encoder(
     source: str | Path,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     patch_size: int | Sequence[int] | None = None,
@@ -111,7 +111,7 @@ def encoder_of(
 def load_classifier(
     source: str | Path,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     image_size: int | Sequence[int] | None = None,
     patch_size: int | Sequence[int] | None = None,
     heads: int | None = None,
