@@ -104,7 +104,8 @@ def faltered(what: str, error: BaseException, tries: int) -> str:
 
 def one_line(error: BaseException) -> str:
     """What an error says; its name, where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    said, _, _ = str(error).partition(" [tensorstore_spec=")  # pages of it
+    return " ".join(said.split()) or type(error).__name__
 
 
 def is_there(path: Path) -> bool:

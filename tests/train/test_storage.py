@@ -89,6 +89,11 @@ def test_what_may_pass(error, passes, full):
     assert storage.may_pass(outer) is passes and storage.is_full(outer) is full
 
 
+def test_what_tensorstore_says_is_cut_where_its_settings_begin():
+    said = "UNKNOWN: Failed to fsync file: Input/output error [tensorstore_spec='{}']"
+    assert storage.one_line(ValueError(said)).endswith("Input/output error")
+
+
 def test_what_falters_twice_is_read(run, monkeypatch, capsys):
     monkeypatch.setattr(manifest, "_checksums", failing(manifest._checksums, 2))
     assert manifest.damage(run / "checkpoints" / "8") is None
