@@ -12,8 +12,8 @@ from mae_jax.train.task import Task
 
 def restore(
     manager, template: state.TrainState, identity: dict
-) -> tuple[state.TrainState, int] | None:
-    """The state of the latest checkpoint and the steps that were planned then; None without one.
+) -> tuple[state.TrainState, dict[str, Any]] | None:
+    """The state of the latest checkpoint and its position; None without one.
 
     Args:
       manager: of the run's checkpoints.
@@ -26,7 +26,7 @@ def restore(
     restored = checkpoint.restore(manager, template)
     if restored is None:
         return None
-    resumed, position = restored
+    _, position = restored
     changed = config_lib.changes({k: position.get(k, identity[k]) for k in identity}, identity)
     if changed:
         raise UsageError(
@@ -34,7 +34,7 @@ def restore(
             "be another; give back what there was, or another --workdir. Different are: "
             + "; ".join(changed)
         )
-    return resumed, position["steps"]
+    return restored
 
 
 def create(
