@@ -37,7 +37,7 @@ class Guard:
         self.counts = {"skipped": 0, "in_a_row": 0}
 
     def resume(self, position: dict[str, Any]) -> None:
-        """Takes the counts of a checkpoint's position; without them, none were skipped."""
+        """Takes the counts of a checkpoint's position; without them, there were none."""
         self.counts |= {name: position.get(name, 0) for name in self.counts}
 
     def check(self, step: int, values: dict[str, float]) -> None:
