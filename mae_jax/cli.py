@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         errors.NoSpace,
         errors.Preempted,
         errors.WorkerDied,
+        errors.Corrupted,
     ) as error:
         if debug:
             raise

@@ -19,6 +19,7 @@ from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
+from mae_jax.train.replicas import Replicas
 from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare
@@ -53,7 +54,7 @@ def run(
 
     Raises:
       UsageError: a mistake in config or folder; nothing was created.
-      BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
+      BrokenRecord, Corrupted, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     with stop_signal() as stop, contextlib.ExitStack() as held:
@@ -113,6 +114,9 @@ class _Run:
         self.manager = checkpoint.open_manager(folder / "checkpoints", config.checkpoint.keep)
         self.guard = divergence.Guard(task, layout, self.manager, self._say)
         self.state, self.first = self._start()
+        self.replicas = Replicas(
+            config.train.check_replicas_every, layout, self.state, self.manager, self._say
+        )
         self.metrics, self.told = None, False
 
     def record(self, claimed: workdir.Claim) -> None:
@@ -190,6 +194,7 @@ class _Run:
         return (
             self.stopping
             or step == task.steps
+            or self.replicas.due(step)
             or any(task.is_due(step, epochs) for epochs in intervals)
         )
 
@@ -211,8 +216,11 @@ class _Run:
             self.told = True
 
     def _pause(self, step: int) -> None:
-        """What is done between steps: measure, draw, save; only saving when told to stop."""
+        """What is done between steps: compare, measure, draw, save; no more when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
+
+        saves = last or self.stopping or task.is_due(step, config.checkpoint.every_epochs)
+        self.replicas.check(step, self.state, saves)
 
         def due(epochs):
             return not self.stopping and (last or task.is_due(step, epochs))
@@ -235,7 +243,7 @@ class _Run:
             picture = self.watch.panel(self.state, path)
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stopping or task.is_due(step, config.checkpoint.every_epochs):
+        if saves:
             self.guard.check_state(step, self.state)
             position = {"step": step, "steps": task.steps} | self.guard.counts | self.identity
             if not isinstance(task.objective, Reconstruct):
