@@ -99,7 +99,8 @@ def losses(folder):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(config, arguments, tmp_path):
-    (code, out, err), (code_1, out_1, err_1) = ended(pair(arguments))
+    compared = [*arguments, "--config.train.check_replicas_every=4"]
+    (code, out, err), (code_1, out_1, err_1) = ended(pair(compared))
     assert (code, code_1) == (0, 0), err[-3000:] + err_1[-3000:]
     alone = loop.run(config, tmp_path / "alone", quiet=True)
     expected, found = losses(tmp_path / "alone"), losses(tmp_path / "run")
