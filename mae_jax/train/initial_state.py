@@ -16,7 +16,7 @@ _KEYS = {"data": config_lib.DATA, "batch_size": "data.batch_size", "seed": "seed
 def restore(
     manager, template: state.TrainState, identity: dict, allowed: Collection[str] = ()
 ) -> tuple[state.TrainState, dict[str, Any], list[str]] | None:
-    """The state of the latest checkpoint and its data position; None without one.
+    """The state of the latest checkpoint and its position; None without one.
 
     Args:
       manager: of the run's checkpoints.

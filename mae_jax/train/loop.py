@@ -14,11 +14,12 @@ from mae_jax import hosts, parallel
 from mae_jax.data import loader
 from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
-from mae_jax.errors import Diverged, Preempted, UsageError
+from mae_jax.errors import Preempted, UsageError
 from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
+from mae_jax.train.replicas import Replicas
 from mae_jax.train.rhythm import Rhythm
 from mae_jax.train.saver import Saver
 from mae_jax.train.step import put, train_step
@@ -58,7 +59,7 @@ def run(
 
     Raises:
       UsageError: a mistake in config or folder; nothing was created.
-      BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
+      BrokenRecord, Corrupted, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     config_lib.check_allowed(allow_change)
@@ -122,7 +123,11 @@ class _Run:
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", **config.checkpoint)
         self.saver, self.rhythm, self.saving = Saver(self.manager), Rhythm(task), False
+        self.guard = divergence.Guard(task, layout, self.manager, self._say)
         self.state, self.first = self._start()
+        self.replicas = Replicas(
+            config.train.check_replicas_every, layout, self.state, self.manager, self._say
+        )
         self.metrics, self.told = None, False
 
     def record(self, claimed: workdir.Claim) -> None:
@@ -198,21 +203,20 @@ class _Run:
             self.stopping
             or self.saving
             or step == task.steps
+            or self.replicas.due(step)
             or any(task.is_due(step, epochs) for epochs in intervals)
         )
 
     def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
         values = {name: float(value) for name, value in numbers.items()}
         self.pace.done(step)
-        if not np.isfinite(values["loss"]) or not np.isfinite(values["grad_norm"]):
-            raise Diverged(
-                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
-                + divergence.advice(self.task, self.layout, step, self.manager)
-            )
+        self.guard.check(step, values)
         if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
             values |= self.pace.measure(step)
             if self.broken.seen:
                 values["broken_records"] = len(self.broken.seen)
+            if self.guard.counts["skipped"]:
+                values["skipped"] = self.guard.counts["skipped"]
             self._write(step, values)
             self._say(self.pace.line(step, values))
             self.told = self.told or self.pace.known
@@ -221,9 +225,12 @@ class _Run:
             self.told = True
 
     def _pause(self, step: int) -> None:
-        """What is done between steps: measure, draw, save; only saving when told to stop."""
+        """What is done between steps: compare, measure, draw, save; no more when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
         measures = {}
+
+        saves = last or self.stopping or self.saving
+        self.replicas.check(step, self.state, saves)
 
         def due(epochs):
             return not self.stopping and (last or task.is_due(step, epochs))
@@ -246,13 +253,10 @@ class _Run:
             picture = self.watch.panel(self.state, path)
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stopping or self.saving:
-            if not state.is_finite(self.state):
-                raise Diverged(
-                    f"step {step}: a parameter is no longer finite; "
-                    + divergence.advice(self.task, self.layout, step, self.manager)
-                )
-            position = {"step": step, "steps": task.steps, "measures": measures} | self.identity
+        if saves:
+            self.guard.check_state(step, self.state)
+            position = {"step": step, "steps": task.steps, "measures": measures}
+            position |= self.guard.counts | self.identity
             if not isinstance(task.objective, Reconstruct):
                 position["classes"] = list(task.train.classes)  # what its logits mean
             self.rhythm.saved(step)
@@ -297,6 +301,7 @@ class _Run:
             return initial_state.create(task, self.layout, self.read_weights), 0
         found, position, self.other_data = resumed
         step, planned = int(found.step), position["steps"]
+        self.guard.resume(position)
         self._say(f"resuming at step {step} of {task.steps}")
         if self.other_data:
             self._say(
