@@ -52,9 +52,19 @@ class StorageFaltered(Exception):
 
 
 class HostMissing(Exception):
-    """Another process of the run did not come, or does not answer; starting again may help."""
+    """Another process of the run did not come, or is gone; starting again may help.
+
+    Args:
+      message: which and why.
+      exit_code: of that process, where it is known: if it ended for a reason that the same command
+        meets again, so does this one.
+    """
 
     exit_code = 43
+
+    def __init__(self, message: str, exit_code: int = 43):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class WorkerDied(Exception):
