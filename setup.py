@@ -70,5 +70,5 @@ setup(
         "docs": DOCS,
         "lint": ["ruff>=0.9,<1"],
     },
-    entry_points={"console_scripts": ["mae-jax=mae_jax.cli:main"]},
+    entry_points={"console_scripts": ["mae-jax=mae_jax.supervisor:main"]},
 )

@@ -15,8 +15,12 @@
 
 srun --kill-on-bad-exit=0 mae-jax "$@"
 code=$?
-# 42: told to stop, and saved. 43: a process is missing; if that goes on, somebody should look.
-if [ "$code" = 42 ] || { [ "$code" = 43 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; }; then
+again=
+case "$code" in # as docs/faults.md has them
+42) again=1 ;; # told to stop, and saved
+43 | 137) [ "${SLURM_RESTART_COUNT:-0}" -ge 10 ] || again=1 ;; # if it goes on, somebody should look
+esac
+if [ -n "$again" ]; then
 	scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

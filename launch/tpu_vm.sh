@@ -116,7 +116,7 @@ while true; do
 		code=$(on 0 'cat mae_jax/code' 2>/dev/null || echo lost)
 	fi
 	case $code in
-	42 | 43 | lost) # told to stop, and saved; a process is missing; the machine itself is gone
+	42 | 43 | 137 | lost) # told to stop, and saved; a process is missing; killed; a machine is gone
 		obtain
 		fresh=1
 		on all "sudo systemctl stop $unit" || true

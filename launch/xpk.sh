@@ -14,10 +14,10 @@ if [ $# -lt 2 ]; then
 fi
 name=$1
 shift
-# 42: told to stop, and saved; 43: a process is missing or stuck.
+# 42: told to stop, and saved; 43: a process is missing or stuck; 137: killed as a whole.
 exec xpk workload create --cluster="${CLUSTER:?}" --workload="$name" \
 	--tpu-type="${TYPE:?, such as v5litepod-64}" --num-slices="${SLICES:-1}" \
-	--docker-image="${IMAGE:?}" --max-restarts=100 --restart-on-exit-codes=42,43 \
+	--docker-image="${IMAGE:?}" --max-restarts=100 --restart-on-exit-codes=42,43,137 \
 	--termination-grace-period-seconds=300 \
 	--env="TFDS_DATA_DIR=/bucket/tfds" ${DRY_RUN:+--dry-run} \
 	--command="exec mae-jax $(printf '%q ' "$@")"

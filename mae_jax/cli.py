@@ -6,14 +6,16 @@ import sys
 import traceback
 from typing import Any
 
-from absl import logging
-
-from mae_jax import __version__, errors
-from mae_jax.commands import flags, help, verbs
-from mae_jax.commands.verb import Group, Verb
+from mae_jax import __version__, beats, errors
 
 # What may go wrong in one process alone, so that the others would wait for it.
-_OF_ONE = (errors.BrokenRecord, errors.NoSpace, errors.StorageFaltered, errors.WorkerDied)
+_OF_ONE = (
+    errors.BrokenRecord,
+    errors.NoSpace,
+    errors.StorageFaltered,
+    errors.WorkerDied,
+    errors.HostMissing,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,39 +24,37 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in argv
     try:
         return _run(argv)
-    except (
-        errors.UsageError,
-        errors.BrokenRecord,
-        errors.NoUsableCheckpoint,
-        errors.Diverged,
-        errors.NoSpace,
-        errors.Preempted,
-        errors.StorageFaltered,
-        errors.WorkerDied,
-        errors.Corrupted,
-    ) as error:
+    except errors.Ending as error:
         if debug:
             raise
-        print(f"mae-jax: {error}", file=sys.stderr)
+        beats.ends(error.exit_code)
+        print(f"mae-jax: {error}", file=sys.stderr, flush=True)
         if isinstance(error, _OF_ONE):
-            _leave_others(error.exit_code)
+            gone = isinstance(error, errors.HostMissing)
+            _leave_others(error.exit_code, "" if gone else str(error))
         return error.exit_code
     except KeyboardInterrupt:
         print("mae-jax: interrupted", file=sys.stderr)
-        _leave_others(130)
+        _leave_others(130, "interrupted")
         return 130
-    except Exception:
-        _leave_others(1, traceback.format_exc())
+    except Exception as error:
+        _leave_others(1, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
 
 
-def _leave_others(code: int, message: str = "") -> None:
-    hosts = sys.modules.get("mae_jax.hosts")  # without it no others were met
-    if hosts:
-        hosts.leave(code, message)
+def _leave_others(code: int, reason: str, shown: str = "") -> None:
+    leaving = sys.modules.get("mae_jax.leaving")  # without it no others were met
+    if leaving:
+        leaving.leave(code, reason, shown)
 
 
 def _run(argv: list[str]) -> int:
+    # Not above: the process that supervises this one needs none of it.
+    from absl import logging
+
+    from mae_jax.commands import flags, help, verbs
+    from mae_jax.commands.verb import Group
+
     name, known = argv[1] if len(argv) > 1 else "--help", verbs()
     if name in ("--help", "-h", "help"):
         return _print(help.of_all(known))
@@ -93,14 +93,13 @@ def _print(text: str) -> int:
     return 0
 
 
-def _begin(verb: Verb, values: dict[str, Any]) -> bool:
+def _begin(verb, values: dict[str, Any]) -> bool:
     """Meets the other processes of a run, and readies this one; whether it is the first."""
     if not verb.computes:
         return True
-    from mae_jax.train import host_memory  # not above: it brings jax
-
     first = True
     if verb.run and "workdir" in values:
+        beats.begin(0 if values.get("debug") else values.get("step_limit"))
         from mae_jax import hosts
 
         cluster = hosts.initialise(
@@ -111,9 +110,13 @@ def _begin(verb: Verb, values: dict[str, Any]) -> bool:
         )
         print(hosts.describe(cluster), file=sys.stderr, flush=True)
         first = hosts.is_first()
+    from mae_jax.train import host_memory  # not above: it brings jax
+
     host_memory.keep()
     return first
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from mae_jax import supervisor
+
+    sys.exit(supervisor.main())

@@ -8,7 +8,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class _Sentence(Exception):
+class Ending(Exception):
+    """A way to end that is known: it has its exit code, and its text says all there is to say."""
+
+    exit_code: int
+
+
+class _Sentence(Ending):
     """An error whose text is one line, whatever the names in it."""
 
     def __str__(self) -> str:
@@ -27,49 +33,59 @@ class BrokenRecord(_Sentence):
     exit_code = 3
 
 
-class NoUsableCheckpoint(Exception):
+class NoUsableCheckpoint(Ending):
     """Checkpoints are there, but none can be restored."""
 
     exit_code = 4
 
 
-class Diverged(Exception):
+class Diverged(Ending):
     """Loss or gradients are no longer finite."""
 
     exit_code = 5
 
 
-class NoSpace(Exception):
+class NoSpace(Ending):
     """The disk is full; what was saved before is whole, and starting again helps once it is not."""
 
     exit_code = 6
 
 
-class StorageFaltered(Exception):
+class StorageFaltered(Ending):
     """The storage does not answer, asked again in vain; starting again may help."""
 
     exit_code = 43
 
 
-class HostMissing(Exception):
-    """Another process of the run did not come, or does not answer; starting again may help."""
+class HostMissing(Ending):
+    """Another process of the run did not come, or is gone; starting again may help.
+
+    Args:
+      message: which and why.
+      exit_code: of that process, where it is known: if it ended for a reason that the same command
+        meets again, so does this one.
+    """
 
     exit_code = 43
 
+    def __init__(self, message: str, exit_code: int = 43):
+        super().__init__(message)
+        self.exit_code = exit_code
 
-class WorkerDied(Exception):
+
+class WorkerDied(Ending):
     """A process that makes batches is gone; starting again may help."""
 
     exit_code = 43
 
 
-class Corrupted(Exception):
+class Corrupted(Ending):
     """A device has other bits than those it must equal; it needs a look before a new start."""
 
     exit_code = 44
 
 
-class Preempted(Exception):
+class Preempted(Ending):
     """The run was told to stop, has saved, and resumes when started again."""
 
     exit_code = 42

@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from mae_jax import leaving
 from mae_jax.errors import HostMissing, UsageError
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ T = TypeVar("T")
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 # Where what JAX keeps of clusters has moved: its own search decides, while it connects.
 _UNKNOWN = "as JAX finds them"
+# Seconds without a sign of life after which JAX ends the processes of a run, whatever they do.
+_SILENT = 30
 
 
 def initialise(
@@ -77,6 +80,7 @@ def initialise(
                 processes,
                 process,
                 initialization_timeout=timeout + 60,
+                heartbeat_timeout_seconds=_SILENT,
                 shutdown_timeout_seconds=timeout,
                 cluster_detection_method=method,
             )
@@ -91,6 +95,7 @@ def initialise(
     # JAX now swallows SIGTERM, for a notice of preemption that is not asked for here: until the
     # loop listens there is nothing to save, and the signal ends the process as everywhere.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leaving.listen()
     return name
 
 
@@ -189,16 +194,6 @@ def _reason(coordinator, process) -> str:
     except OSError as error:
         return f"process 0 does not answer there ({error}){hint}"
     return f"process 0 answers, but not all of the others came; start the missing ones{hint}"
-
-
-def leave(code: int, message: str = "") -> None:
-    """Ends this process at once, with a message, if it is one of several; else does nothing.
-
-    For what went wrong here only: an orderly end would wait for the others, which wait for this.
-    """
-    if jax.distributed.is_initialized():
-        print(message, end="", file=sys.stderr, flush=True)
-        os._exit(code)
 
 
 def is_first() -> bool:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,14 +21,17 @@ from mae_jax.train import checkpoint, loop, manifest, metrics
 
 SLOW = """
 import sys, time
-from mae_jax import cli
-from mae_jax.data import loader
-make = loader.TrainBatches.__getitem__
-def slowly(self, step):
-    time.sleep(0.2)
-    return make(self, step)
-loader.TrainBatches.__getitem__ = slowly
-sys.exit(cli.main(sys.argv))
+from mae_jax import supervisor
+def work():
+    from mae_jax import cli
+    from mae_jax.data import loader
+    make = loader.TrainBatches.__getitem__
+    def slowly(self, step):
+        time.sleep(0.2)
+        return make(self, step)
+    loader.TrainBatches.__getitem__ = slowly
+    return cli.main(sys.argv)
+sys.exit(supervisor.supervise(work))
 """
 
 
@@ -92,6 +96,20 @@ def arguments(config, tmp_path):
         f"    c.update_from_flattened_dict({settings!r})\n    return c\n"
     )
     return ["pretrain", f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+
+
+def wait_for_step(folder, step, processes):
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and all(p.poll() is None for p in processes):
+        if (folder / "metrics.jsonl").exists() and max(losses(folder), default=0) >= step:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"never reached step {step}: {ended(processes, 1)}")
+
+
+def worker(process):
+    """The process that trains, which `process` supervises."""
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
 def losses(folder):
@@ -188,11 +206,7 @@ def test_sigterm_to_one_stops_all_at_one_step(config, arguments, tmp_path):
     arguments.append("--config.train.steps=40")
     config.train.steps = 40
     processes = pair(arguments, program=SLOW)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and all(p.poll() is None for p in processes):
-        if (tmp_path / "run" / "metrics.jsonl").exists() and len(losses(tmp_path / "run")) > 2:
-            break
-        time.sleep(0.1)
+    wait_for_step(tmp_path / "run", 3, processes)
     processes[1].send_signal(signal.SIGTERM)
     results = ended(processes, 100)
     assert [code for code, *_ in results] == [42, 42], results
@@ -203,6 +217,38 @@ def test_sigterm_to_one_stops_all_at_one_step(config, arguments, tmp_path):
     # One process goes on where two were stopped.
     loop.run(config, tmp_path / "run", quiet=True)
     assert set(losses(tmp_path / "run")) == set(range(1, 41))
+
+
+@pytest.mark.slow
+def test_a_dead_or_stopped_process_ends_all_and_they_resume(arguments, tmp_path):
+    """Another undisturbed run has the same parameters, bit for bit."""
+    arguments += ["--config.train.steps=18", "--config.checkpoint.every_epochs=0.5"]
+    folder, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    codes = [code for code, *_ in ended(pair([*arguments, f"--workdir={undisturbed}"]))]
+    assert codes == [0, 0]
+    faults = [
+        (4, 1, signal.SIGKILL, "process 1 was ended by SIGKILL at step"),
+        (8, 0, signal.SIGKILL, "process 0 was ended by SIGKILL at step"),
+        (12, 1, signal.SIGSTOP, "process 1 was stopped at step"),
+    ]
+    for step, victim, what, said in faults:
+        limit = ["--step_limit=6"] if what == signal.SIGSTOP else []
+        processes = pair([*arguments, *limit], program=SLOW)
+        wait_for_step(folder, step, processes)
+        began = time.monotonic()
+        os.kill(worker(processes[victim]), what)
+        results = ended(processes, 60)
+        assert [code for code, *_ in results] == [43, 43], results
+        assert time.monotonic() - began < 60
+        for process, (_, _, err) in enumerate(results):
+            assert one_sentence(err, said if process == victim else "process"), err
+        if what == signal.SIGSTOP:
+            for process in range(2):
+                stacks = (folder / f"stacks-process-{process}.txt").read_text()
+                assert "in train_step" in stacks or "in train" in stacks
+    assert [code for code, *_ in ended(pair(arguments))] == [0, 0]
+    one, other = (checkpoint.read_model(str(path))["params"] for path in (folder, undisturbed))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.slow
@@ -323,9 +369,8 @@ def test_too_many_broken_images_end_all(config, arguments, tmp_path):
         path.read_text().replace("    return c", "    c.data.name = None\n    return c")
     )
     results = ended(pair(arguments), 200)
-    codes = [code for code, *_ in results]
-    assert 3 in codes and all(codes), results
-    assert any(
+    assert [code for code, *_ in results] == [3, 3], results
+    assert all(
         one_sentence(err, r"2 of 30 records are broken, more than the 1 that data\.broken_share")
         for _, _, err in results
     )

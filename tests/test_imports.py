@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mae_jax"
 # A module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "models", "pixels"},
+    {"beats", "errors", "leaving", "models", "pixels"},
     {"config", "data", "hosts", "parallel"},
     {"evaluate", "visualize"},
     {"train"},
@@ -18,7 +18,7 @@ LAYERS = [
     {"inference"},
     {"studies"},
     {"commands"},
-    {"cli"},
+    {"cli", "supervisor"},
 ]
 
 
@@ -64,6 +64,11 @@ def test_models_and_steps_need_neither_tensorflow_nor_tfds():
     modules = loaded_by("import mae_jax; mae_jax.MaskedAutoencoder; import mae_jax.train.step")
     assert "jax" in modules
     assert not modules & {"tensorflow", "tensorflow_datasets", "clu", "grain"}
+
+
+def test_who_supervises_needs_nothing():
+    modules = loaded_by("from mae_jax import cli, supervisor")
+    assert not modules & {"jax", "numpy", "absl", "ml_collections", "ctypes", "threading"}
 
 
 def test_help_needs_no_jax():

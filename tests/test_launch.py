@@ -27,7 +27,8 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("code", "restarts", "again"),
-    [(0, 0, False), (2, 0, False), (42, 99, True), (43, 0, True), (43, 10, False)],
+    [(code, 0, False) for code in (0, 1, 2, 3, 4, 5, 6, 130)]
+    + [(42, 99, True), (43, 0, True), (43, 10, False), (137, 0, True), (137, 10, False)],
 )
 def test_slurm_queues_again_what_was_stopped(stand_in, monkeypatch, code, restarts, again):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
@@ -42,7 +43,7 @@ def test_slurm_queues_again_what_was_stopped(stand_in, monkeypatch, code, restar
 @pytest.mark.parametrize("gpus", [False, True])
 def test_skypilot_starts_the_same_on_all_hosts(stand_in, monkeypatch, tmp_path, gpus):
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
-    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [42, 43]
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [42, 43, 137]
     for name, value in (task["envs"] | {"RUN": "r", "FLAGS": "--config.seed=1"}).items():
         monkeypatch.setenv(name, value or "")
     monkeypatch.setenv("SKYPILOT_NODE_IPS", "10.0.0.1\n10.0.0.2")

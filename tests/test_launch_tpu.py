@@ -12,8 +12,8 @@ from mae_jax import errors
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 RUN = ["pretrain", "--config=configs/digits.py", "--workdir=/bucket/it's mine"]
-AGAIN = {42, 43}  # codes that say: start it again
-CODES = {1} | {e.exit_code for e in vars(errors).values() if hasattr(e, "exit_code")}
+AGAIN = {42, 43, 137}  # codes that say: start it again
+CODES = {1, 137} | {e.exit_code for e in vars(errors).values() if hasattr(e, "exit_code")}
 
 
 @pytest.fixture

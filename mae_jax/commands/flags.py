@@ -12,6 +12,13 @@ from mae_jax.config.overrides import Overrides
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
+
+def _at_least_zero(seconds: float) -> float:
+    if not seconds >= 0:
+        raise UsageError(f"--step_limit {seconds:g} must be at least 0 seconds")
+    return seconds
+
+
 ALWAYS = (
     Flag("json", "", "print one JSON object on stdout", type=bool),
     Flag("debug", "", "show tracebacks", type=bool),
@@ -27,6 +34,13 @@ HOSTS = (
     Flag("num_processes", "N", "of the run", type=int),
     Flag("process_id", "N", "which of them this is, from 0", type=int),
     Flag("init_timeout", "SECONDS", "to wait for the others before giving up [300]", type=int),
+    Flag(
+        "step_limit",
+        "SECONDS",
+        "that a step may take; 0 is for ever [ten times the slowest of the latest, at least 40]",
+        _at_least_zero,
+        type=float,
+    ),
 )
 NOT_ARGUMENTS = tuple(flag.name for flag in HOSTS + ALWAYS)  # of verbs' functions
 _DEFINE = {

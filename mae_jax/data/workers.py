@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import multiprocessing.connection
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -116,6 +117,16 @@ class _Pieces:
     def __setstate__(self, state):
         self.__dict__ |= state
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        _leave_signals_to_parent()
+
+
+def _leave_signals_to_parent() -> None:
+    """Who asks a run to stop may ask all of its processes; the parent needs batches until then."""
+    if multiprocessing.parent_process() is None:
+        return
+    with contextlib.suppress(ValueError):  # not the main thread
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mae_jax import beats, hosts, leaving, parallel
 from mae_jax import config as config_lib
-from mae_jax import hosts, parallel
 from mae_jax.data import loader
 from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
@@ -59,11 +59,15 @@ def run(
 
     Raises:
       UsageError: a mistake in config or folder; nothing was created.
-      BrokenRecord, Corrupted, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
+      BrokenRecord, Corrupted, Diverged, HostMissing, NoUsableCheckpoint, NoSpace, StorageFaltered,
+        WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     config_lib.check_allowed(allow_change)
-    with stop_signal() as stop, contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held:
+        stop = held.enter_context(stop_signal())
+        held.enter_context(leaving.missed())
+        held.callback(beats.unlimited, "the end")
 
         def make():
             source = config.init_from
@@ -84,6 +88,7 @@ def run(
             path = Path(folder).absolute()
             if hosts.is_first():
                 claimed = held.enter_context(workdir.claim(folder, resolved, allow_change))
+        beats.place(jax.process_index(), path)
         layout = Layout.of(task.split)
         if hosts.is_first() and not quiet:
             say(task.described(layout))
@@ -146,6 +151,7 @@ class _Run:
             steps_per_epoch=task.steps_per_epoch,
             batch_size=config.data.batch_size,
         )
+        beats.other(f"step {self.first + 1}")
         batches = self.task.batches(self.layout, first=self.first, ledger=self.broken)
         seed = np.uint32(config.seed)
         before = None  # metrics of the step before, still on the device
@@ -187,6 +193,7 @@ class _Run:
                     self._record(step, before)
                     before = None
                     began = time.perf_counter()
+                    beats.other(f"what follows step {step}")
                     self._pause(step)
                     self.pace.aside(time.perf_counter() - began)
                     if self.stopping and step < task.steps:
@@ -194,6 +201,7 @@ class _Run:
                             f"stopped at step {step} of {task.steps}, saved in {self.folder}; "
                             "the same command resumes"
                         )
+                beats.step(step)
             return self._summary()
 
     def _due(self, step: int) -> bool:
@@ -263,6 +271,7 @@ class _Run:
             self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
 
     def _summary(self) -> dict[str, Any]:
+        beats.other("the last save")
         self.manager.wait_until_finished()
         hosts.barrier("everything of the run is written")
         panels = sorted((self.folder / "panels").glob("*.png"))
@@ -280,6 +289,7 @@ class _Run:
         }
 
     def _start(self) -> tuple[state.TrainState, int]:
+        beats.other("making or restoring the state")
         task, config = self.task, self.task.config
         template = state.abstract(task.objective, task.recipe, self.layout)
         if config.log.sharding:

@@ -2,33 +2,48 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 
 from mae_jax.data.progress import say
+
+_SAME = 1.0  # seconds in which a signal and the same one, handed on, come in either order
 
 
 class Stop:
     """True once a signal to stop has come."""
 
     def __init__(self):
-        self.asked = False
+        self.asked, self._itself, self._when = False, False, 0.0
 
     def __bool__(self) -> bool:
         return self.asked
 
     def ask(self, *_) -> None:
-        if self.asked:
+        same = not self._itself and time.monotonic() - self._when < _SAME
+        if self.asked and not same:
             raise KeyboardInterrupt  # asked twice: at once, without saving
-        self.asked = True
+        self._itself = True
+        self.ask_once()
+
+    def ask_once(self, *_) -> None:
+        if self.asked:
+            return
+        self.asked, self._when = True, time.monotonic()
         say("stopping: this step is finished and saved first; once more stops at once")
 
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Stop]:
-    """While it is open, SIGTERM and SIGINT ask to stop instead of ending the process."""
+    """While it is open, SIGTERM and SIGINT ask to stop instead of ending the process.
+
+    So does SIGUSR2, as which `mae_jax.supervisor` hands them on: not knowing whether they have come
+    here too, it must not ask twice.
+    """
     stop = Stop()
+    handlers = {signal.SIGTERM: stop.ask, signal.SIGINT: stop.ask, signal.SIGUSR2: stop.ask_once}
     try:
-        old = {s: signal.signal(s, stop.ask) for s in (signal.SIGTERM, signal.SIGINT)}
+        old = {s: signal.signal(s, handler) for s, handler in handlers.items()}
     except ValueError:  # not the main thread: signals are its business
         old = {}
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mae_jax import hosts
+from mae_jax import beats, hosts
 from mae_jax.data import loader, sources
 from mae_jax.data.progress import say
 from mae_jax.evaluate import knn
@@ -138,6 +138,7 @@ class Watch:
         return np.asarray(sheet)
 
     def _apply(self, method, state, batch, index):
+        beats.other("evaluation")
         given = {name: batch[name] for name in ("image", "label")}
         on_device = step_lib.put(given, self._layout, self._batch_size)
         return step_lib.apply(

@@ -207,8 +207,9 @@ def test_a_worker_that_is_killed_ends_the_run_and_the_same_command_resumes(small
     saved = tmp_path / "run" / "checkpoints"
     while time.monotonic() < deadline and not list(saved.glob("[0-9]*")):
         time.sleep(0.1)
+    (run,) = children(process.pid)  # the process itself only watches over it
     workers = [
-        pid for pid in children(process.pid)
+        pid for pid in children(run)
         if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]  # fmt: skip
     assert len(workers) == 2

@@ -168,10 +168,15 @@ def test_several_at_once_abandoned_half_way():
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_it():
+def test_a_killed_worker_ends_it_and_one_that_is_told_to_stop_does_not():
     before = segments()
     made = batches(steps=10**6).iterate(0, 2)
     next(made)
+    for child in children(os.getpid()):
+        for number in (signal.SIGTERM, signal.SIGINT):  # as when all of a run are told to stop
+            os.kill(child, number)
+    for _ in range(50):
+        next(made)
     os.kill(children(os.getpid())[1], signal.SIGKILL)
     with pytest.raises(WorkerDied):
         for _ in made:
