@@ -4,7 +4,7 @@ import contextlib
 import time
 from typing import Any
 
-from mae_jax import hosts
+from mae_jax import hosts, leaving
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, StorageFaltered
 from mae_jax.train import checkpoint, saving, storage
@@ -95,7 +95,8 @@ class Saver:
             self._again = time.monotonic() + pause
             saving.forget_unfinished(self._manager)
             return
-        hosts.leave(ending.exit_code, f"mae-jax: {ending}\n")  # the others would never hear of it
+        # An orderly end would wait for the others, which wait in the middle of the save.
+        leaving.leave(ending.exit_code, str(ending), f"mae-jax: {ending}\n")
         raise ending from error
 
     def close(self) -> None:
