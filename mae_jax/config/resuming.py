@@ -28,6 +28,7 @@ MAY_CHANGE = {
     "train.epochs": "how long; the schedule is that of the new length, which a line says",
     "train.steps": "as train.epochs",
     "train.accumulate": "the gradient of the same batch, in other parts",
+    "train.max_skipped": "when the run is given up; its steps are the same",
     "parallel": "where things lie; batches, masks and state do not depend on it",
     "checkpoint": "when it is saved",
     "log": "what is told of it",

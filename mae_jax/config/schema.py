@@ -280,6 +280,12 @@ SCHEMA: dict[str, Any] = {
         "accumulate": Key(
             1, "parts a batch is split into, their gradients averaged", **_at_least(1)
         ),
+        "max_skipped": Key(
+            5,
+            "steps in a row that may make no update, because loss or gradient are not finite, "
+            "before the run ends; 0 ends it at the first",
+            **_at_least(0),
+        ),
         "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
         "mixup": Key(0.0, "alpha of the Beta that mixes pairs of labelled images", **_at_least(0)),
         "cutmix": Key(

@@ -14,7 +14,7 @@ from mae_jax import hosts, parallel
 from mae_jax.data import loader
 from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
-from mae_jax.errors import Diverged, Preempted, UsageError
+from mae_jax.errors import Preempted, UsageError
 from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
@@ -122,6 +122,7 @@ class _Run:
         self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
         self.manager = checkpoint.open_manager(folder / "checkpoints", **config.checkpoint)
         self.saver, self.rhythm, self.saving = Saver(self.manager), Rhythm(task), False
+        self.guard = divergence.Guard(task, layout, self.manager, self._say)
         self.state, self.first = self._start()
         self.metrics, self.told = None, False
 
@@ -204,15 +205,13 @@ class _Run:
     def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
         values = {name: float(value) for name, value in numbers.items()}
         self.pace.done(step)
-        if not np.isfinite(values["loss"]) or not np.isfinite(values["grad_norm"]):
-            raise Diverged(
-                f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
-                + divergence.advice(self.task, self.layout, step, self.manager)
-            )
+        self.guard.check(step, values)
         if step % self.task.config.log.every_steps == 0 or step == self.task.steps:
             values |= self.pace.measure(step)
             if self.broken.seen:
                 values["broken_records"] = len(self.broken.seen)
+            if self.guard.counts["skipped"]:
+                values["skipped"] = self.guard.counts["skipped"]
             self._write(step, values)
             self._say(self.pace.line(step, values))
             self.told = self.told or self.pace.known
@@ -247,12 +246,9 @@ class _Run:
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
         if last or self.stopping or self.saving:
-            if not state.is_finite(self.state):
-                raise Diverged(
-                    f"step {step}: a parameter is no longer finite; "
-                    + divergence.advice(self.task, self.layout, step, self.manager)
-                )
-            position = {"step": step, "steps": task.steps, "measures": measures} | self.identity
+            self.guard.check_state(step, self.state)
+            position = {"step": step, "steps": task.steps, "measures": measures}
+            position |= self.guard.counts | self.identity
             if not isinstance(task.objective, Reconstruct):
                 position["classes"] = list(task.train.classes)  # what its logits mean
             self.rhythm.saved(step)
@@ -297,6 +293,7 @@ class _Run:
             return initial_state.create(task, self.layout, self.read_weights), 0
         found, position, self.other_data = resumed
         step, planned = int(found.step), position["steps"]
+        self.guard.resume(position)
         self._say(f"resuming at step {step} of {task.steps}")
         if self.other_data:
             self._say(

@@ -17,7 +17,7 @@ class TrainState(NamedTuple):
     """All that an update reads and writes.
 
     Attributes:
-      step: scalar int32, how many updates were made.
+      step: scalar int32, how many batches were worked through, with an update or without.
       params: the parameters, a tree of dictionaries named as the model's attributes.
       tables: what no gradient trains, such as fixed positions and a BatchNorm's statistics.
       opt_state: the optimizer's.

@@ -53,6 +53,10 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Gradient of the objective on a batch, and the update it makes.
 
+    Where the loss or the norm of the gradient is not finite there is no update: parameters, tables,
+    moments and moving average stay as they were, bit for bit. The step counts all the same, so that
+    data, random numbers and learning rate of the steps to come are as planned.
+
     Args:
       state: is given up.
       batch: "image" (B, *spatial, C) uint8, as `put` gives them or as they are, and "label" (B,)
@@ -137,8 +141,9 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     # Each device gets the sum of its part of the gradient only, if that is all it updates.
     gradient = working.scattered(gradient, trained, layout)
     with jax.named_scope("optimizer"):  # by which `plan` knows it
-        updates, opt_state = recipe.build().update(gradient, state.opt_state, part_of(trained))
-        trained = part_of(optax.apply_updates(part_of(trained), updates))
+        before = part_of(trained)
+        updates, opt_state = recipe.build().update(gradient, state.opt_state, before)
+        trained = part_of(optax.apply_updates(before, updates))
         ema = state.ema
         if recipe.ema is not None:
             ema = optax.incremental_update(trained, ema, 1 - recipe.ema)
@@ -146,17 +151,36 @@ def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
     if layout.platform == "cpu":
         # Apart, or the compiler stores the squares that the norm shares with the optimizer.
         measured = jax.lax.optimization_barrier(gradient)
-    metrics = {
-        "loss": loss,
-        "grad_norm": optax.tree.norm(measured),
-        "lr": recipe.schedule()(state.step),
-    }
+    norm = optax.tree.norm(measured)
+    metrics = {"loss": loss, "grad_norm": norm, "lr": recipe.schedule()(state.step)}
+    # One answer for all devices, as both numbers are sums over all of them.
+    made = jnp.isfinite(loss) & jnp.isfinite(norm)
+    with jax.named_scope("optimizer"):
+        trained, tables, ema = _if(made, (trained, tables, ema), (before, state.tables, state.ema))
+        opt_state = _if(made, opt_state, state.opt_state)
     params = joined(trained, frozen)
     state = TrainState(state.step + 1, params, tables, opt_state, ema)
     # The new state is sharded exactly as the old one. Then it can be written into the old one's
     # memory (`donate_argnames`), and the next step finds the arrays that it was compiled for.
     # Without this, XLA chooses the shardings of what a program returns, step after step.
     return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
+
+
+def _if(made, new, old):
+    """What an update leaves: the new tree if it is made, else the old one.
+
+    The learning rate follows the step, and moves on with it. Each choice is part of the pass over
+    memory that computes what is new.
+    """
+
+    def choose(new, old):
+        if isinstance(new, optax.ScaleByScheduleState):
+            return new
+        return jax.lax.select(made, new, old)
+
+    return jax.tree.map(
+        choose, new, old, is_leaf=lambda x: isinstance(x, optax.ScaleByScheduleState)
+    )
 
 
 def _in_parts(batch, count):
