@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         errors.Preempted,
         errors.StorageFaltered,
         errors.WorkerDied,
+        errors.Corrupted,
     ) as error:
         if debug:
             raise

@@ -63,6 +63,12 @@ class WorkerDied(Exception):
     exit_code = 43
 
 
+class Corrupted(Exception):
+    """A device has other bits than those it must equal; it needs a look before a new start."""
+
+    exit_code = 44
+
+
 class Preempted(Exception):
     """The run was told to stop, has saved, and resumes when started again."""
 

@@ -29,6 +29,7 @@ MAY_CHANGE = {
     "train.steps": "as train.epochs",
     "train.accumulate": "the gradient of the same batch, in other parts",
     "train.max_skipped": "when the run is given up; its steps are the same",
+    "train.check_replicas_every": "when copies are compared",
     "parallel": "where things lie; batches, masks and state do not depend on it",
     "checkpoint": "when it is saved",
     "log": "what is told of it",

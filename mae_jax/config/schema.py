@@ -286,6 +286,13 @@ SCHEMA: dict[str, Any] = {
             "before the run ends; 0 ends it at the first",
             **_at_least(0),
         ),
+        "check_replicas_every": Key(
+            None,
+            "steps between comparisons, bit for bit, of the copies of the state over devices; they "
+            "come before each save too, and a difference ends the run; unset: none are made",
+            kind=int,
+            **_at_least(1),
+        ),
         "label_smoothing": Key(0.0, "mass moved from the label to all classes", **_within(0, 1)),
         "mixup": Key(0.0, "alpha of the Beta that mixes pairs of labelled images", **_at_least(0)),
         "cutmix": Key(

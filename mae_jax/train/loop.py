@@ -19,6 +19,7 @@ from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
+from mae_jax.train.replicas import Replicas
 from mae_jax.train.rhythm import Rhythm
 from mae_jax.train.saver import Saver
 from mae_jax.train.step import put, train_step
@@ -58,7 +59,7 @@ def run(
 
     Raises:
       UsageError: a mistake in config or folder; nothing was created.
-      BrokenRecord, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
+      BrokenRecord, Corrupted, Diverged, NoUsableCheckpoint, WorkerDied: what their names say.
       Preempted: SIGTERM or SIGINT came, and the state was saved.
     """
     config_lib.check_allowed(allow_change)
@@ -124,6 +125,9 @@ class _Run:
         self.saver, self.rhythm, self.saving = Saver(self.manager), Rhythm(task), False
         self.guard = divergence.Guard(task, layout, self.manager, self._say)
         self.state, self.first = self._start()
+        self.replicas = Replicas(
+            config.train.check_replicas_every, layout, self.state, self.manager, self._say
+        )
         self.metrics, self.told = None, False
 
     def record(self, claimed: workdir.Claim) -> None:
@@ -199,6 +203,7 @@ class _Run:
             self.stopping
             or self.saving
             or step == task.steps
+            or self.replicas.due(step)
             or any(task.is_due(step, epochs) for epochs in intervals)
         )
 
@@ -220,9 +225,12 @@ class _Run:
             self.told = True
 
     def _pause(self, step: int) -> None:
-        """What is done between steps: measure, draw, save; only saving when told to stop."""
+        """What is done between steps: compare, measure, draw, save; no more when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
         measures = {}
+
+        saves = last or self.stopping or self.saving
+        self.replicas.check(step, self.state, saves)
 
         def due(epochs):
             return not self.stopping and (last or task.is_due(step, epochs))
@@ -245,7 +253,10 @@ class _Run:
             picture = self.watch.panel(self.state, path)
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if last or self.stopping or self.saving:
+        if saves:
+            self.guard.check_state(step, self.state)
+            position = {"step": step, "steps": task.steps, "measures": measures}
+            position |= self.guard.counts | self.identity
             self.guard.check_state(step, self.state)
             position = {"step": step, "steps": task.steps, "measures": measures}
             position |= self.guard.counts | self.identity
