@@ -101,6 +101,7 @@ def losses(folder):
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(config, arguments, tmp_path):
     arguments.append("--config.checkpoint.every_minutes=1e-6")  # by two clocks, at the same steps
+    arguments.append("--config.train.check_replicas_every=4")
     (code, out, err), (code_1, out_1, err_1) = ended(pair(arguments))
     assert (code, code_1) == (0, 0), err[-3000:] + err_1[-3000:]
     alone = loop.run(config, tmp_path / "alone", quiet=True)

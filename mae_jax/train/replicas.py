@@ -14,6 +14,8 @@ from mae_jax.errors import Corrupted
 from mae_jax.parallel import Layout
 from mae_jax.train.state import TrainState
 
+_NAMED = 8  # of the devices that agree, in a message
+
 
 class Replicas:
     """Compares the copies of a run's state over devices, and names the device that has another.
@@ -93,8 +95,9 @@ class Replicas:
             what += f" (and {len(broken) - 1} more arrays)"
         if 2 * len(camps[-1]) > len(held):
             wrong = ", ".join(self._name(i) for camp in camps[:-1] for i in camp)
-            rest = ", ".join(str(self._devices[i].id) for i in camps[-1])
-            return f"{what} is another on {wrong} than on devices {rest}, which agree"
+            rest = ", ".join(str(self._devices[i].id) for i in camps[-1][:_NAMED])
+            more = f" and {len(camps[-1]) - _NAMED} more" if len(camps[-1]) > _NAMED else ""
+            return f"{what} is another on {wrong} than on devices {rest}{more}, which agree"
         sides = " and ".join(", ".join(self._name(i) for i in camp) for camp in camps)
         return f"{what} differs between {sides}, of which none has most on its side"
 
