@@ -227,9 +227,7 @@ class _Run:
     def _pause(self, step: int) -> None:
         """What is done between steps: compare, measure, draw, save; no more when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
-        measures = {}
-
-        saves = last or self.stopping or self.saving
+        measures, saves = {}, last or self.stopping or self.saving
         self.replicas.check(step, self.state, saves)
 
         def due(epochs):
@@ -254,9 +252,6 @@ class _Run:
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
         if saves:
-            self.guard.check_state(step, self.state)
-            position = {"step": step, "steps": task.steps, "measures": measures}
-            position |= self.guard.counts | self.identity
             self.guard.check_state(step, self.state)
             position = {"step": step, "steps": task.steps, "measures": measures}
             position |= self.guard.counts | self.identity

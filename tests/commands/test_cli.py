@@ -333,6 +333,7 @@ def test_a_reader_that_has_read_enough_is_no_error():
         (errors.Diverged, 5),
         (errors.NoSpace, 6),
         (errors.Preempted, 42),
+        (errors.Corrupted, 44),
     ],
 )
 def test_every_way_a_run_ends_has_its_code(capsys, monkeypatch, tmp_path, error, code):

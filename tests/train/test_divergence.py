@@ -71,9 +71,12 @@ def steps(config, devices, *, bad=(), without=(), count=4):
     return jax.tree.map(np.asarray, current)
 
 
-@pytest.mark.parametrize(("devices", "accumulate"), [(1, 1), (8, 2)])
-def test_a_broken_batch_is_as_if_it_were_left_out(config, devices, accumulate):
+@pytest.mark.parametrize(
+    ("devices", "accumulate", "dtype"), [(1, 1, "float32"), (8, 2, "bfloat16")]
+)
+def test_a_broken_batch_is_as_if_it_were_left_out(config, devices, accumulate, dtype):
     config.train.accumulate, config.train.ema, config.train.warmup_epochs = accumulate, 0.9, 0.4
+    config.model.dtype, config.parallel.fsdp = dtype, devices // 4 or 1
     skipped, expected = steps(config, devices, bad=[2]), steps(config, devices, without=[2])
     jax.tree.map(np.testing.assert_array_equal, skipped, expected)
     assert skipped.step == 4 and optax.tree.get(skipped.opt_state, "mu") is not None
