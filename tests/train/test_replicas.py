@@ -92,6 +92,7 @@ def test_parts_are_compared_with_the_same_part(trained):
         compared.check(5, put_into(current, moment, with_other_bits(moment, 4, (0, 0))))
 
 
+@pytest.mark.slow
 def test_of_two_copies_none_is_blamed(trained):
     current, compared = trained(Split(data=2, fsdp=2, tensor=2))
     compared.check(5, current)
