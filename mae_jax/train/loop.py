@@ -235,9 +235,7 @@ class _Run:
     def _pause(self, step: int) -> None:
         """What is done between steps: compare, measure, draw, save; no more when told to stop."""
         config, task, last = self.task.config, self.task, step == self.task.steps
-        measures = {}
-
-        saves = last or self.stopping or self.saving
+        measures, saves = {}, last or self.stopping or self.saving
         self.replicas.check(step, self.state, saves)
 
         def due(epochs):

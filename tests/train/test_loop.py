@@ -343,6 +343,7 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoints(digits_config, tmp_path
 
 def test_numbers_that_are_too_far_from_the_mean_are_named(digits_config, tmp_path):
     digits_config.data.std, digits_config.model.norm_pix = (1e-30,), False
+    digits_config.train.max_skipped = 0
     with pytest.raises(Diverged, match=r"image 'handwritten_digits:.*' has values .* data\.std"):
         loop.run(digits_config, tmp_path)
 
