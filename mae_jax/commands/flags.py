@@ -80,10 +80,13 @@ def parse(verb: Verb, argv: list[str]) -> dict[str, Any]:
             title = titles.get(name, f"--{name}")
             raise UsageError(f"{title} is missing; it is needed by mae-jax {verb.name}")
     for name in ("workdir", "out"):
-        if "://" in (values.get(name) or ""):
+        scheme, is_url, place = (values.get(name) or "").partition("://")
+        if is_url:
+            bucket = place.partition("/")[0] or "BUCKET"
+            how = {"gs": f"gcsfuse --implicit-dirs --rename-dir-limit=1000 {bucket} FOLDER"}
             raise UsageError(
                 f"--{name} {values[name]!r} is a URL and must be a path; mount the bucket "
-                "(gcsfuse, mount-s3, ...) and give where it is mounted"
+                f"({how.get(scheme, f's3fs {bucket} FOLDER')}) and give a path in FOLDER"
             )
     return {name: value for name, value in values.items() if value is not None}
 
@@ -97,6 +100,7 @@ def _read(verb, argv):
         # What is said of single keys is read here: ml_collections can't unset one.
         config_flags.DEFINE_config_file(name, flag_values=found, sys_argv=argv[:1])
         overrides[name] = Overrides(name, argv, found)
+        _check_is_python(name, argv)
     for flag in every_flag(verb):
         if flag.name not in files:
             _DEFINE[verb.type(flag)](flag.name, None, flag.meaning, flag_values=found)
@@ -116,6 +120,17 @@ def _read(verb, argv):
         if flag.name not in files:
             values[flag.name] = _value(flag, found[flag.name].value)
     return values, rest
+
+
+def _check_is_python(name, argv):
+    """What is given as a config is run as Python, whatever it is called: YAML or JSON shall not."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, is_set, value = argument.partition("=")
+        value = value if is_set else following
+        if flag in (f"--{name}", f"-{name}") and not value.partition(":")[0].endswith(".py"):
+            raise UsageError(
+                f"--{name} {value!r} is no config; it must be a Python file, whose name ends in .py"
+            )
 
 
 def _config(verb, name, found, overrides):

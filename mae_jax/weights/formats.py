@@ -1,11 +1,11 @@
 """Files of named tensors: safetensors and npz, with a line of JSON about them inside."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mae_jax.data import packed
 from mae_jax.errors import UsageError
 
 METADATA = "mae_jax"
@@ -39,12 +39,13 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of an npz file, and its metadata.
 
     Raises:
-      UsageError: it is damaged, or holds Python objects.
+      UsageError: it is damaged, holds Python objects, or unpacks to far more than it is.
     """
     try:
+        packed.check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except Exception as error:  # damaged bytes may end a decoder anywhere
         raise UsageError(f"{str(path)!r} is damaged or no npz file: {error}") from None
     metadata = {METADATA: str(arrays.pop(METADATA))} if METADATA in arrays else {}
     return arrays, metadata

@@ -1,8 +1,10 @@
 """What is refused, and what has to be said."""
 
 import argparse
+import json
 import os
 import pickle
+import resource
 import zipfile
 
 import numpy as np
@@ -148,6 +150,45 @@ def test_other_ways_in(file, content):
     assert mae_jax.load(file, **SAID)  # and what is read after it is not changed by it
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x0f.",  # room for 268 million things to remember
+        b"\x80\x04\x8e\xff\xff\xff\xff\0\0\0\0.",  # four GB of bytes
+        b"\x80\x04\x8d\xff\xff\xff\xff\0\0\0\0.",  # of text
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",  # a number of two GB
+    ],
+    ids=["memo", "bytes", "text", "number"],
+)
+def test_a_pickle_that_claims_more_than_it_holds_takes_no_memory(content):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match="its pickle is broken"):
+        pickles.read(content)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("format", ["pth", "npz"])
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, format):
+    path = tmp_path / f"x.{format}"
+    if format == "npz":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (75000000,)}"
+            content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+            file.writestr("pos_embed.npy", content + bytes(300_000_000))
+    else:  # one number, again and again
+        content = (
+            b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage"
+            b"ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0J\xff\xff\xff\x7f\x85"
+            b"K\0\x85\x89NtRs."
+        )
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("x/data.pkl", content)
+            file.writestr("x/data/0", bytes(4))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(UsageError, match="unpacks to .* bytes, which numbers do not"):
+        mae_jax.load(path)
+
+
 def test_a_benign_pickle_with_a_namespace(tmp_path):
     read_back = pickles.read(
         pickle.dumps({"args": argparse.Namespace(lr=1e-3, name="x", nested=[1, (2,)]), "epoch": 3})
@@ -171,6 +212,9 @@ def test_tensors_beyond_their_storage(tmp_path):
     ):
         with pytest.raises(ValueError):
             pickles.Tensor(storage, offset, shape, stride).read(data, True)
+    with pytest.raises(UsageError, match="is no tensor's|are no tensor's"):
+        pickles.read(b"ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))tR.")
+    assert pickles.Tensor(storage, 0, (2**40, 2), (0, 0)).bytes == 2**43
     x = pickles.Tensor(storage, 0, (2, 2), (1, 2)).read(data, True)
     np.testing.assert_array_equal(x, [[0, 2], [1, 3]])
 
@@ -274,6 +318,46 @@ def test_untrained_weights_stay(tmp_path):
     for wrong, message in ((dict(format="tflite"), "format"), (dict(part="half"), "part")):
         with pytest.raises(UsageError, match=f"{message} .* is unknown"):
             export.export(random_weights(), tmp_path / "new", **{"format": "npz"} | wrong)
+
+
+@pytest.mark.parametrize("name", ["../out/model.safetensors", "/etc/passwd", "a\0b", "sub/x", ".."])
+def test_an_index_names_files_of_its_folder_alone(tmp_path, name):
+    export.export(random_weights(), tmp_path / "out", format="huggingface")
+    index = tmp_path / "out" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": name}}))
+    with pytest.raises(UsageError, match="index.json' names (files of other folders|.* not there)"):
+        mae_jax.load(tmp_path / "out")
+    index.write_text(json.dumps({"weight_map": {"x": "model.safetensors"}}))
+    assert mae_jax.load(tmp_path / "out").dimensions.depth == 3
+
+
+def test_a_block_with_a_huge_number_takes_no_time(tmp_path):
+    for name in (
+        "blocks.99999999999.norm1.bias",
+        "vit.encoder.layer.99999999999.output.dense.bias",
+    ):
+        pth.write(tmp_path / "x.pth", random_weights().tensors | {name: np.zeros(64, "f4")}, "")
+        with pytest.raises(UsageError, match="beyond its .* tensors|unexpected are"):
+            mae_jax.load(tmp_path / "x.pth", **SAID)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"heads": "4"}, "says heads '4'; it must be a whole number"),
+        ({"image_size": [32, 32, 32]}, "says image_size .*; it must be a whole number, or two"),
+        ({"std": [1, 0, 1]}, "says std .*; it must be a list of numbers above 0"),
+        ({"mask_ratio": float("nan")}, "says mask_ratio nan; it must be a number in 0 to 1"),
+        ({"mask_ratio": 0.99}, "mask_ratio 0.99 must leave at least one patch visible"),
+        ({"origin": {"classes": "abc"}}, "says classes 'abc'; it must be a list of names"),
+        ([], "is damaged: it holds no object"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_looked_at(tmp_path, said, message):
+    said = random_weights().settings() | said if isinstance(said, dict) else said
+    pth.write(tmp_path / "x.pth", random_weights().tensors, json.dumps(said))
+    with pytest.raises(UsageError, match=message):
+        mae_jax.load(tmp_path / "x.pth")
 
 
 def test_safetensors_by_huggingface_names(tmp_path):
