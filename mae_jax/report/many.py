@@ -1,0 +1,146 @@
+"""The page of a study, or of whatever runs lie below a folder."""
+
+from collections.abc import Sequence
+
+from mae_jax.report import curves, pictures, settings, words
+from mae_jax.report.blocks import Cell, Figures, Pictures, Section, Table, Text
+from mae_jax.report.comparison import Comparison, palette, step_seconds
+from mae_jax.report.find import Found, Study
+from mae_jax.report.read import Run
+
+_LISTED = 200  # runs in a table
+_DRAWN = 100  # runs in a figure
+_PANELS = 8
+_TASKS = (
+    ("reconstruct", "Curves of pre-training"),
+    ("classify", "Curves of fine-tuning"),
+    ("probe", "Curves of linear probes"),
+)
+
+
+def sections(found: Found) -> tuple[list[str], list[Section]]:
+    """The paragraphs at the top, and all that there is to tell."""
+    notes, made, about = list(found.notes), [], []
+    colours = dict(zip([r.name for r in found.runs], palette(len(found.runs)), strict=True))
+    labels = {run.name: run.name for run in found.runs}
+    for index, one in enumerate(found.studies):
+        runs = [run for run in found.runs if run.folder.is_relative_to(one.folder)]
+        comparison = Comparison(one)
+        rows = comparison.rows_of(runs)
+        for name, at in rows.items():
+            colours[name], labels[name] = comparison.colours[at], comparison.labels[at]
+        steps = step_seconds(runs, rows, len(comparison.rows))
+        about += _about(one, comparison)
+        notes += one.notes
+        title = f"Results of {one.name}" if len(found.studies) > 1 else "Results"
+        made += _study(f"results{index}", title, one, comparison, steps)
+    about.append(_counted(found.runs))
+    made.append(Section("runs", "Runs", _runs(found.runs, colours)))
+    made += _curves(found.runs, colours, labels)
+    made.append(Section("panels", "Reconstructions", _panels(found.runs, notes)))
+    made.append(Section("differences", "Differences between runs", _differences(found.runs)))
+    changed = settings.history(found.runs)
+    made.append(Section("changes", "Changes on the way", [changed] if changed else []))
+    made.append(Section("versions", "Versions and hardware", settings.versions(found.runs)))
+    notes += [f"{run.name}: {note}" for run in found.runs for note in run.notes][:50]
+    made.append(Section("notes", "Notes", [Text([f"{n}." for n in notes])] if notes else []))
+    return about, [section for section in made if section.blocks]
+
+
+def _about(one: Study, comparison: Comparison) -> list[str]:
+    text = f"{one.name} compares {len(comparison.rows)} settings"
+    if comparison.settings:
+        text += f" of {', '.join(comparison.settings)}"
+    common = [f"{name} {settings.shown(value)}" for name, value in comparison.common.items()]
+    if common:
+        text += f"; the same in all of them: {', '.join(common)}"
+    return [f"{text}.", *comparison.best()] if comparison.rows else [*_asked(one)]
+
+
+def _asked(one: Study) -> list[str]:
+    return [f"{one.name} is a study of which no trial has come to its end yet."]
+
+
+def _study(name, title, one, comparison, steps) -> list[Section]:
+    blocks = []
+    if comparison.rows:
+        plots = comparison.plots(f"{name}plot")
+        blocks = [comparison.table(steps), *([Figures(plots)] if plots else [])]
+        timed = comparison.beside_time(steps, f"{name}time")
+        if timed:
+            text = (
+                "A step's time is the median of what the runs recorded, waiting for data included; "
+                "it depends on the machine and on what else ran there."
+            )
+            blocks += [Text([text]), Figures(timed)]
+    if one.sweep:
+        rows = [[key, settings.shown(values)] for key, values in _grid(one.sweep).items()]
+        rows += [["seeds", settings.shown(one.sweep.get("seeds"))]]
+        then = one.sweep.get("then")
+        rows += [["then", ", ".join(map(str, then)) or "nothing"]] if isinstance(then, dict) else []
+        blocks.append(Table("What the sweep was asked for", ("what", "values"), rows))
+    return [Section(name, title, blocks)]
+
+
+def _grid(sweep):
+    grid = sweep.get("grid")
+    return grid if isinstance(grid, dict) else {}
+
+
+def _counted(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "No run has a work folder below it."
+    complete = sum(run.steps is not None and run.step >= run.steps for run in runs)
+    text = f"{len(runs)} run{'s have work folders' if len(runs) > 1 else ' has a work folder'}"
+    return f"{text} below it, {complete} of them complete."
+
+
+def _runs(runs: Sequence[Run], colours) -> list[Table]:
+    names = dict.fromkeys(
+        name for run in runs for name in run.series if name == "loss" or name.startswith("eval_")
+    )
+    names = sorted(names, key=lambda name: (name == "loss", name))
+    rows = []
+    for run in runs[:_LISTED]:
+        steps = "?" if run.steps is None else run.steps
+        line = [Cell(run.name, colours[run.name]), f"{run.step} of {steps}"]
+        for name in names:
+            last = run.last(name)
+            line.append("—" if last is None else Cell(words.number(last[1], name), exact=last[1]))
+        speed = run.step_seconds
+        rows.append([*line, "—" if speed is None else f"{1000 * speed:.4g}"])
+    if not rows:
+        return []
+    caption = "The last measures of every run"
+    if len(runs) > _LISTED:
+        caption += f"; the first {_LISTED} of {len(runs)}"
+    return [Table(caption, ("run", "steps", *map(curves.title, names), "ms a step"), rows)]
+
+
+def _curves(runs, colours, labels) -> list[Section]:
+    made = []
+    for task, title in _TASKS:
+        those = [run for run in runs if run.config.get("train.objective") == task]
+        figures = curves.of_runs(those[:_DRAWN], colours, labels, task)
+        if not figures:
+            continue
+        text = "A line for every run, in the colours of the table"
+        if len(those) > _DRAWN:
+            text += f"; the first {_DRAWN} of {len(those)} runs"
+        made.append(Section(f"curves-{task}", title, [Text([f"{text}."]), Figures(figures)]))
+    return made
+
+
+def _panels(runs: Sequence[Run], notes: list[str]) -> list:
+    last = [
+        (f"{run.name}, step {run.panels[-1][0]}", run.panels[-1][1]) for run in runs if run.panels
+    ]
+    shown = pictures.some(last, notes)
+    return [Text(["The last of each run."]), Pictures(shown)] if shown else []
+
+
+def _differences(runs: Sequence[Run]) -> list[Table]:
+    if len(runs) < 2:
+        return []
+    found = settings.differences(runs)
+    return [found] if found else [Text(["All runs have the same configuration."])]
