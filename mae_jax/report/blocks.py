@@ -27,13 +27,19 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of cells or text, of which the first names its row; `folded` shows the caption alone."""
+    """Rows of cells or text, of which the first names its row.
+
+    Attributes:
+      folded: shows the caption alone, until it is opened.
+      aside: the last column is left out where there is no room for it.
+    """
 
     kind: ClassVar[str] = "table"
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell | str]]
     folded: bool = False
+    aside: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The table of a study: its settings, its measures, and plots of the one over the other."""
 
+import colorsys
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mae_jax.report import figures, svg
@@ -60,7 +61,7 @@ class Comparison:
             if name not in _OF_A_CELL | columns and not ("mean" in row and isinstance(value, list))
         )
         values = {name: [_plain(name, row.get(name)) for row in study.rows] for name in names}
-        apart = {name for name, found in values.items() if len({map_key(v) for v in found}) > 1}
+        apart = {name for name, found in values.items() if len({_known_by(v) for v in found}) > 1}
         self.settings = {name: found for name, found in values.items() if name in apart}
         self.common = {
             name: found[0]
@@ -80,36 +81,33 @@ class Comparison:
     def _label(self, at: int, names: Sequence[str]) -> str:
         parts = []
         for name in names:
-            value = self.settings[name][at]
-            if value is not None or "." in name:
-                text = shown(value)
+            value, text = self.settings[name][at], _said(name, self.settings[name][at])
+            if text:
                 parts.append(text if isinstance(value, str) else f"{_last(name)} {text}")
         return ", ".join(parts) or f"row {at + 1}"
 
-    def table(self, steps: Sequence[float | None]) -> Table:
+    def table(self, steps: Sequence[float | None], drawn: Collection[int]) -> Table:
         """All of it.
 
         Args:
           steps: seconds of a step of every row's runs.
+          drawn: the rows that have curves below.
         """
         timed = any(seconds is not None for seconds in steps)
-        first = list(self.settings) or ["row"]
-        head = [*first, *(measure.title for measure in self.measures)]
         rows = []
         for at in range(min(len(self.rows), _ROWS)):
-            begin = [shown(self.settings[name][at]) for name in self.settings] or [self.labels[at]]
-            if any(value is None and "." not in name for name, value in self._of_row(at)):
-                begin = ["" if text == "unset" else text for text in begin]
-            begin[0] = Cell(begin[0], self.colours[at])
-            line = [*begin, *(_text(measure.cells[at]) for measure in self.measures)]
+            first = [_said(name, found[at]) for name, found in self.settings.items()]
+            first = first or [self.labels[at]]
+            first[0] = Cell(first[0], self.colours[at] if at in drawn else "")
+            line = [*first, *(_text(measure.cells[at]) for measure in self.measures)]
             rows.append([*line, _milliseconds(steps[at])] if timed else line)
-        caption = "Mean and standard deviation over draws; a mark has the colour of a row's curves"
+        caption = "Mean and standard deviation over draws"
+        if drawn:
+            caption += "; marks have the colours of the curves below"
         if len(self.rows) > _ROWS:
             caption += f"; the first {_ROWS} of {len(self.rows)} rows"
+        head = [*(self.settings or ["row"]), *(measure.title for measure in self.measures)]
         return Table(caption, [*head, "ms a step"] if timed else head, rows)
-
-    def _of_row(self, at):
-        return [(name, found[at]) for name, found in self.settings.items()]
 
     def plots(self, group: str) -> list[figures.Figure]:
         """Every measure over the settings: means, deviations, and single draws."""
@@ -146,25 +144,34 @@ class Comparison:
                 lines.append(_marks(label, points, palette(len(groups))[index], dash=index))
         positive = [value for value in values if _is_number(value) and value > 0]
         return figures.lines(
-            name, measure.title, lines, x=over, y="" if measure.percent else "loss",
-            percent=measure.percent, caption=caption, words=words,
+            name,
+            measure.title,
+            lines,
+            x=over,
+            y="" if measure.percent else "loss",
+            percent=measure.percent,
+            caption=caption,
+            words=words,
             ticks=() if numbers else [(at, shown(value)) for at, value in enumerate(places)],
             log_x=numbers and len(positive) == len(values) and max(values) >= 20 * min(values),
-        )  # fmt: skip
+        )
 
     def _dots(self, name, measure, caption, words):
         points = [
-            (at, cell)
-            for at, cell in enumerate(measure.cells[:_DOTS])
-            if _finite(cell.get("mean"))
+            (at, cell) for at, cell in enumerate(measure.cells[:_DOTS]) if _finite(cell.get("mean"))
         ]
         if len(measure.cells) > _DOTS:
             caption += f" The first {_DOTS} of {len(measure.cells)} rows."
         return figures.dots(
-            name, measure.title, self.labels[:_DOTS], [_marks("", points, svg.COLOURS[0])],
-            x="" if measure.percent else "loss", percent=measure.percent, caption=caption,
+            name,
+            measure.title,
+            self.labels[:_DOTS],
+            [_marks("", points, svg.COLOURS[0])],
+            x="" if measure.percent else "loss",
+            percent=measure.percent,
+            caption=caption,
             words=words,
-        )  # fmt: skip
+        )
 
     def _axis(self) -> str | None:
         """The setting that a plot has along x; None where rows are better told by their names."""
@@ -205,11 +212,15 @@ class Comparison:
             )
             made.append(
                 figures.lines(
-                    f"{group}{len(made)}", f"{measure.title} beside step time", lines,
-                    x="milliseconds a step", y="" if measure.percent else "loss",
-                    percent=measure.percent, words=words,
+                    f"{group}{len(made)}",
+                    f"{measure.title} beside step time",
+                    lines,
+                    x="milliseconds a step",
+                    y="" if measure.percent else "loss",
+                    percent=measure.percent,
+                    words=words,
                     caption="Colours are those of the table.",
-                )  # fmt: skip
+                )
             )
         return made
 
@@ -250,7 +261,7 @@ class Comparison:
                     f"{measure.title}: best of {len(having)} settings is {self.labels[at]}, "
                     f"with {_text(measure.cells[at])}"
                 )
-            told.append(f"{text}.{lost}")
+            told.append(f"{text[0].upper()}{text[1:]}.{lost}")
         return told
 
 
@@ -265,18 +276,21 @@ def step_seconds(runs: Sequence[Run], rows: dict[str, int], count: int) -> list[
 
 
 def palette(count: int) -> list[str]:
-    """So many colours, in an order that is seen where there are more than names for them."""
+    """So many colours; where they are many, in the order of the rainbow."""
     if count <= len(svg.COLOURS):
         return list(svg.COLOURS[:count])
-    from matplotlib import colormaps, colors
-
-    ramp = colormaps["viridis"]
-    return [colors.to_hex(ramp(0.88 * index / (count - 1))) for index in range(count)]
+    ramp = (colorsys.hls_to_rgb(0.66 * index / (count - 1), 0.47, 0.65) for index in range(count))
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in ramp]
 
 
-def map_key(value: Any) -> str:
-    """What equal values have in common."""
-    return f"{type(value).__name__ if isinstance(value, bool) else ''}{value}"
+def _known_by(value: Any) -> str:
+    """What equal values have in common, and others do not: True and 1 are not equal here."""
+    return repr(value) if isinstance(value, bool) else str(value)
+
+
+def _said(name: str, value: Any) -> str:
+    """A setting as text; nothing where it is what the config says, which has no dots."""
+    return "" if value is None and "." not in name else shown(value)
 
 
 def _measures(rows) -> list[Measure]:
@@ -360,5 +374,3 @@ def _finite(value) -> bool:
 
 def _order(value):
     return (0, value, "") if _is_number(value) else (1, 0, str(value))
-
-

@@ -16,11 +16,12 @@ _FIGURES = 16
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """Numbers that belong into one figure, with what they are called there."""
+    """Numbers that belong into one figure, with what they are called in its legend."""
 
     title: str
     names: dict[str, str]
     percent: bool = False
+    log: bool = True  # where values are far apart
 
 
 _KINDS = (
@@ -37,25 +38,33 @@ _KINDS = (
         },
         percent=True,
     ),
-    _Kind("Learning rate", {"lr": ""}),
+    _Kind("Learning rate", {"lr": ""}, log=False),
     _Kind("Gradient norm", {"grad_norm": ""}),
-    _Kind("Images a second", {"images_per_second": ""}),
+    _Kind("Images a second", {"images_per_second": ""}, log=False),
     _Kind("Share of the time waited for data", {"data_wait_share": ""}, percent=True),
 )
-_KNOWN = {name: (kind, label) for kind in _KINDS for name, label in kind.names.items()}
+_KNOWN = {name: kind for kind in _KINDS for name in kind.names}
+_TITLES = {
+    "loss": "training loss",
+    "eval_loss": "held-out loss",
+    "eval_ema_loss": "held-out loss of the moving average",
+    "eval_accuracy": "held-out accuracy",
+    "eval_ema_accuracy": "held-out accuracy of the moving average",
+    "eval_knn_accuracy": "kNN accuracy",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "data_wait_share": "waited for data",
+}
 
 
 def title(name: str) -> str:
-    """What a number of `metrics.jsonl` is called."""
-    if name not in _KNOWN:
-        return name.replace("_", " ")
-    kind, label = _KNOWN[name]
-    return f"{kind.title}: {label}" if label else kind.title
+    """What a number of `metrics.jsonl` is called, by itself."""
+    return _TITLES.get(name, name.replace("_", " "))
 
 
 def is_share(name: str) -> bool:
     """Whether it is shown in percent."""
-    return name in _KNOWN and _KNOWN[name][0].percent
+    return name in _KNOWN and _KNOWN[name].percent
 
 
 def of_run(run: Run) -> list[figures.Figure]:
@@ -73,9 +82,15 @@ def of_run(run: Run) -> list[figures.Figure]:
         )
         made.append(
             figures.lines(
-                f"curve{len(made)}", kind.title, shown, x="step", percent=kind.percent,
-                caption=" ".join(dict.fromkeys(notes)), words=words,
-            )  # fmt: skip
+                f"curve{len(made)}",
+                kind.title,
+                shown,
+                x="step",
+                percent=kind.percent,
+                log_y=kind.log,
+                caption=" ".join(dict.fromkeys(notes)),
+                words=words,
+            )
         )
     return made[:_FIGURES]
 
@@ -107,9 +122,14 @@ def of_runs(
             words = "; ".join(f"{run.name}: {spoken(run.series[name])}" for run in having[:20])
             made.append(
                 figures.lines(
-                    f"{group}{len(made)}", heading, shown, x="step", percent=kind.percent,
+                    f"{group}{len(made)}",
+                    heading,
+                    shown,
+                    x="step",
+                    percent=kind.percent,
+                    log_y=kind.log,
                     words=words,
-                )  # fmt: skip
+                )
             )
     return made[:_FIGURES]
 

@@ -89,6 +89,7 @@ def lines(
     percent: bool = False,
     ticks: Sequence[tuple[float, str]] = (),
     log_x: bool = False,
+    log_y: bool = True,
     caption: str = "",
     words: str = "",
 ) -> Figure:
@@ -99,11 +100,12 @@ def lines(
       x, y: titles of the axes.
       percent: whether values are shares.
       ticks: places and names along x, where that is no axis of numbers.
-      log_x: a logarithmic axis; along y that follows from the values.
+      log_x: a logarithmic axis.
+      log_y: the same, where values are far apart, and no shares.
       words: what the figure shows, for those who do not see it.
     """
     values = [v for line in shown for _, v in line.points if math.isfinite(v)]
-    log_y = not percent and bool(values) and min(values) > 0 and max(values) > 20 * min(values)
+    log_y &= not percent and bool(values) and 0 < 20 * min(values) < max(values)
 
     def draw(axes):
         if log_x:
@@ -139,18 +141,20 @@ def dots(
     caption: str = "",
     words: str = "",
 ) -> Figure:
-    """A row for each name, in which lines have marks: points are (number of the row, value)."""
+    """A row for each name, with marks and bars: points of lines are (number of the row, value)."""
     scale = 100 if percent else 1
 
     def draw(axes):
         for line in shown:
             rows = [at for at, _ in line.points]
             found = [scale * value for _, value in line.points]
-            error = [(scale * (v - low), scale * (high - v)) for (_, v), low, high in
-                     zip(line.points, line.low, line.high, strict=True)] if line.low else None  # fmt: skip
+            below = [scale * (v - low) for (_, v), low in zip(line.points, line.low, strict=True)]
+            above = [
+                scale * (high - v) for (_, v), high in zip(line.points, line.high, strict=True)
+            ]
             axes.errorbar(
-                found, rows, xerr=list(zip(*error, strict=True)) if error else None, fmt="o",
-                color=line.colour, label=_short(line.label), capsize=2.5, markersize=4, linewidth=1,
+                found, rows, xerr=(below, above), fmt="o", color=line.colour, capsize=2.5,
+                label=_short(line.label), markersize=4, elinewidth=1,
             )  # fmt: skip
         axes.set_yticks(range(len(names)), [_short(label) for label in names])
         axes.set_ylim(len(names) - 0.5, -0.5)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mae_jax.report import curves, pictures, settings, words
+from mae_jax.report import curves, pictures, settings, svg, words
 from mae_jax.report.blocks import Cell, Figures, Pictures, Section, Table, Text
 from mae_jax.report.comparison import Comparison, palette, step_seconds
 from mae_jax.report.find import Found, Study
@@ -10,7 +10,7 @@ from mae_jax.report.read import Run
 
 _LISTED = 200  # runs in a table
 _DRAWN = 100  # runs in a figure
-_PANELS = 8
+_GREY = svg.COLOURS[-1]
 _TASKS = (
     ("reconstruct", "Curves of pre-training"),
     ("classify", "Curves of fine-tuning"),
@@ -21,7 +21,9 @@ _TASKS = (
 def sections(found: Found) -> tuple[list[str], list[Section]]:
     """The paragraphs at the top, and all that there is to tell."""
     notes, made, about = list(found.notes), [], []
-    colours = dict(zip([r.name for r in found.runs], palette(len(found.runs)), strict=True))
+    # In a study, a run has the colour of its row.
+    several = [_GREY] * len(found.runs) if found.studies else palette(len(found.runs))
+    colours = {run.name: colour for run, colour in zip(found.runs, several, strict=True)}
     labels = {run.name: run.name for run in found.runs}
     for index, one in enumerate(found.studies):
         runs = [run for run in found.runs if run.folder.is_relative_to(one.folder)]
@@ -33,7 +35,7 @@ def sections(found: Found) -> tuple[list[str], list[Section]]:
         about += _about(one, comparison)
         notes += one.notes
         title = f"Results of {one.name}" if len(found.studies) > 1 else "Results"
-        made += _study(f"results{index}", title, one, comparison, steps)
+        made += _study(f"results{index}", title, one, comparison, steps, rows)
     about.append(_counted(found.runs))
     made.append(Section("runs", "Runs", _runs(found.runs, colours)))
     made += _curves(found.runs, colours, labels)
@@ -61,11 +63,11 @@ def _asked(one: Study) -> list[str]:
     return [f"{one.name} is a study of which no trial has come to its end yet."]
 
 
-def _study(name, title, one, comparison, steps) -> list[Section]:
+def _study(name, title, one, comparison, steps, rows) -> list[Section]:
     blocks = []
     if comparison.rows:
         plots = comparison.plots(f"{name}plot")
-        blocks = [comparison.table(steps), *([Figures(plots)] if plots else [])]
+        blocks = [comparison.table(steps, rows.values()), *([Figures(plots)] if plots else [])]
         timed = comparison.beside_time(steps, f"{name}time")
         if timed:
             text = (

@@ -10,7 +10,7 @@ _MEASURED = 40  # rows of measures, at most
 _CLASSES = 20  # that are named
 _PLAN = (
     ("topology", "topology", None),
-    ("devices", "devices", "{}"),
+    ("devices", "devices", None),
     ("device", "device_kind", None),
     ("changes", "changes", None),
     ("fits", "fits", None),
@@ -72,9 +72,12 @@ def _held_out(run) -> Table | None:
     if len(steps) > _MEASURED:
         caption += f", {_MEASURED} of {len(steps)} times"
         steps = [steps[round(i * (len(steps) - 1) / (_MEASURED - 1))] for i in range(_MEASURED)]
-    found = [dict(run.series[name]) for name in names]
+    found = {name: dict(run.series[name]) for name in names}
     rows = [
-        [str(step), *(_cell(values.get(step), name) for name, values in zip(names, found, strict=True))]
+        [
+            str(step),
+            *(_cell(values.get(step), name) for name, values in zip(names, found, strict=True)),
+        ]
         for step in steps
     ]
     return Table(caption, ("step", *map(curves.title, names)), rows, folded=True)
@@ -126,7 +129,9 @@ def _planned(estimate, name, form) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     try:
-        return form.format(1000 * value if name == "step_seconds" else value) if form else str(value)
+        return (
+            form.format(1000 * value if name == "step_seconds" else value) if form else str(value)
+        )
     except (TypeError, ValueError):
         return str(value)
 

@@ -34,8 +34,8 @@ def of_run(run: Run) -> list[Table]:
             changed.append(every[-1])
     head = ("key", "value", "default", "meaning")
     return [
-        Table("What differs from the defaults, as it was resolved", head, changed),
-        Table(f"All {len(every)} keys", head, every, folded=True),
+        Table("What differs from the defaults, as it was resolved", head, changed, aside=True),
+        Table(f"All {len(every)} keys", head, every, folded=True, aside=True),
     ]
 
 
@@ -58,14 +58,11 @@ def differences(runs: Sequence[Run]) -> Table | None:
     if len(having) > _ROWS:
         caption += f"; the first {_ROWS} of {len(having)} runs"
     apart = apart[:_COLUMNS]
-    return Table(
-        caption,
-        ("run", *apart),
-        [
-            [run.name, *("—" if name not in run.config else shown(run.config[name]) for name in apart)]
-            for run in having[:_ROWS]
-        ],
-    )
+    rows = [
+        [run.name, *(shown(run.config[key]) if key in run.config else "—" for key in apart)]
+        for run in having[:_ROWS]
+    ]
+    return Table(caption, ("run", *apart), rows)
 
 
 def _key(value, missing) -> str:

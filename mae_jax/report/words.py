@@ -13,9 +13,10 @@ _TASKS = {
     "classify": "A classifier is trained",
     "probe": "A linear probe is trained",
 }
-# From the most telling measure on; of one kind the first that there is.
-_OUTCOMES = (("eval_ema_accuracy", "eval_accuracy"), ("eval_knn_accuracy",),
-             ("eval_ema_loss", "eval_loss"))  # fmt: skip
+# From the most telling on.
+_OUTCOMES = (
+    "eval_ema_accuracy", "eval_accuracy", "eval_knn_accuracy", "eval_ema_loss", "eval_loss",
+)  # fmt: skip
 
 
 def number(value: float, name: str = "") -> str:
@@ -45,27 +46,18 @@ def progress(run: Run) -> str:
 def outcome(run: Run) -> str:
     """What came out, in sentences."""
     parts = []
-    for names in _OUTCOMES:
-        name = next((name for name in names if run.last(name)), None)
-        if name is None:
+    for name in (*_OUTCOMES, "loss"):
+        if run.last(name) is None:
             continue
-        (step, value), (first, before) = run.last(name), run.series[name][0]
-        text = f"{curves.title(name)}: {number(value, name)} at step {step}"
-        if first != step:
-            text += f", {number(before, name)} at step {first}"
-        parts.append(text)
-    loss = run.last("loss")
-    if loss is not None:
-        text = f"training loss: {number(loss[1])} at step {loss[0]}"
-        if not math.isfinite(loss[1]):
-            text += " (it is no longer finite: the run has diverged)"
-        parts.append(text)
+        (first, before), (step, value) = run.series[name][0], run.last(name)
+        text = f"{curves.title(name)} {number(value, name)} at step {step}"
+        parts.append(text if first == step else f"{text} ({number(before, name)} at step {first})")
     if not parts:
         return "Nothing was measured yet."
-    if not any(run.last(name) for names in _OUTCOMES for name in names):
-        parts.append("no held-out measure is recorded")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    text = ", ".join(parts)
+    lost = run.last("loss") is not None and not math.isfinite(run.last("loss")[1])
+    more = " The loss is no longer finite: the run has diverged." if lost else ""
+    return f"{text[0].upper()}{text[1:]}.{more}"
 
 
 def _task(run: Run) -> str:
@@ -88,7 +80,8 @@ def _task(run: Run) -> str:
     for name, title in (("patch_size", "patches of"), ("image_size", "images of")):
         sides = config.get(f"model.{name}")
         if isinstance(sides, list) and sides:
-            parts.append(f"{title} {' × '.join(map(str, sides if len(sides) > 1 else sides * 2))}")
+            by = " by ".join(map(str, sides if len(sides) > 1 else sides * 2))
+            parts.append(f"{title} {by}")
     return f"{text} ({', '.join(parts)})." if parts else f"{text}."
 
 
