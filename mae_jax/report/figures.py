@@ -134,37 +134,37 @@ def dots(
     name: str,
     title: str,
     names: Sequence[str],
-    shown: Sequence[Line],
+    shown: Line,
     *,
     x: str,
     percent: bool = False,
     caption: str = "",
     words: str = "",
 ) -> Figure:
-    """A row for each name, with marks and bars: points of lines are (number of the row, value)."""
+    """A row for each name, with marks and bars: points are (number of the row, value)."""
     scale = 100 if percent else 1
 
     def draw(axes):
-        for line in shown:
-            rows = [at for at, _ in line.points]
-            found = [scale * value for _, value in line.points]
-            below = [scale * (v - low) for (_, v), low in zip(line.points, line.low, strict=True)]
-            above = [
-                scale * (high - v) for (_, v), high in zip(line.points, line.high, strict=True)
-            ]
-            axes.errorbar(
-                found, rows, xerr=(below, above), fmt="o", color=line.colour, capsize=2.5,
-                label=_short(line.label), markersize=4, elinewidth=1,
-            )  # fmt: skip
+        values = [scale * value for _, value in shown.points]
+        axes.errorbar(
+            values, [at for at, _ in shown.points], xerr=_bars(shown, scale), fmt="o",
+            color=shown.colour, capsize=2.5, markersize=4, elinewidth=1,
+        )  # fmt: skip
         axes.set_yticks(range(len(names)), [_short(label) for label in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         _numbers(axes.xaxis)
-        axes.set_xlabel(f"{x}, %" if percent else x)
-        if len(shown) > 1:
-            axes.figure.legend(loc="outside lower center", ncols=2)
+        axes.set_xlabel("%" if percent else x)
 
     height = max(_HEIGHT / 2, 0.8 + 0.24 * len(names))
     return Figure(title, _markup(draw, name, f"{title}. {words}".strip(), height), caption)
+
+
+def _bars(line, scale):
+    """How far bars go below and above."""
+    pairs = list(zip(line.points, line.low, line.high, strict=True))
+    return [scale * (v - low) for (_, v), low, _ in pairs], [
+        scale * (high - v) for (_, v), _, high in pairs
+    ]
 
 
 def _draw(axes, line, scale):
@@ -173,10 +173,8 @@ def _draw(axes, line, scale):
     label = _short(line.label) or None
     style = _STYLES[line.dash % len(_STYLES)] if line.joined else "none"
     if line.low and line.marked:
-        below = [value - scale * low for value, low in zip(values, line.low, strict=True)]
-        above = [scale * high - value for value, high in zip(values, line.high, strict=True)]
         axes.errorbar(
-            places, values, yerr=(below, above), label=label, color=line.colour, marker="o",
+            places, values, yerr=_bars(line, scale), label=label, color=line.colour, marker="o",
             markersize=4, capsize=2.5, linestyle=style, linewidth=1.3, elinewidth=1,
         )  # fmt: skip
         return

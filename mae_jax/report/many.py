@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mae_jax.report import curves, pictures, settings, svg, words
+from mae_jax.report import curves, matching, pictures, plots, settings, svg, words
 from mae_jax.report.blocks import Cell, Figures, Pictures, Section, Table, Text
-from mae_jax.report.comparison import Comparison, palette, step_seconds
+from mae_jax.report.comparison import Comparison, milliseconds, palette
 from mae_jax.report.find import Found, Study
 from mae_jax.report.read import Run
 
@@ -27,11 +27,11 @@ def sections(found: Found) -> tuple[list[str], list[Section]]:
     labels = {run.name: run.name for run in found.runs}
     for index, one in enumerate(found.studies):
         runs = [run for run in found.runs if run.folder.is_relative_to(one.folder)]
-        comparison = Comparison(one)
-        rows = comparison.rows_of(runs)
+        comparison = Comparison(one.rows)
+        rows = matching.rows_of(runs, one.rows)
         for name, at in rows.items():
             colours[name], labels[name] = comparison.colours[at], comparison.labels[at]
-        steps = step_seconds(runs, rows, len(comparison.rows))
+        steps = matching.step_seconds(runs, rows, len(one.rows))
         about += _about(one, comparison)
         notes += one.notes
         title = f"Results of {one.name}" if len(found.studies) > 1 else "Results"
@@ -66,9 +66,9 @@ def _asked(one: Study) -> list[str]:
 def _study(name, title, one, comparison, steps, rows) -> list[Section]:
     blocks = []
     if comparison.rows:
-        plots = comparison.plots(f"{name}plot")
-        blocks = [comparison.table(steps, rows.values()), *([Figures(plots)] if plots else [])]
-        timed = comparison.beside_time(steps, f"{name}time")
+        over = plots.over_settings(comparison, f"{name}plot")
+        blocks = [comparison.table(steps, rows.values()), *([Figures(over)] if over else [])]
+        timed = plots.beside_time(comparison, steps, f"{name}time")
         if timed:
             text = (
                 "A step's time is the median of what the runs recorded, waiting for data included; "
@@ -109,8 +109,7 @@ def _runs(runs: Sequence[Run], colours) -> list[Table]:
         for name in names:
             last = run.last(name)
             line.append("—" if last is None else Cell(words.number(last[1], name), exact=last[1]))
-        speed = run.step_seconds
-        rows.append([*line, "—" if speed is None else f"{1000 * speed:.4g}"])
+        rows.append([*line, milliseconds(run.step_seconds)])
     if not rows:
         return []
     caption = "The last measures of every run"
