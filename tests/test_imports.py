@@ -16,7 +16,7 @@ LAYERS = [
     {"train"},
     {"weights", "plan"},
     {"inference"},
-    {"studies"},
+    {"studies", "report"},
     {"commands"},
     {"cli"},
 ]

@@ -74,10 +74,7 @@ def _held_out(run) -> Table | None:
         steps = [steps[round(i * (len(steps) - 1) / (_MEASURED - 1))] for i in range(_MEASURED)]
     found = {name: dict(run.series[name]) for name in names}
     rows = [
-        [
-            str(step),
-            *(_cell(values.get(step), name) for name, values in zip(names, found, strict=True)),
-        ]
+        [str(step), *(_cell(of_it.get(step), name) for name, of_it in found.items())]
         for step in steps
     ]
     return Table(caption, ("step", *map(curves.title, names)), rows, folded=True)

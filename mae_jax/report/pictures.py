@@ -9,7 +9,7 @@ from pathlib import Path
 _BUDGET = 3_000_000  # bytes of all pictures on a page, as they are written there
 _MOST = 8
 _SIDES = (900, 640, 440, 300)  # pixels: tried in this order
-_LEAST_WIDTH = 320  # what is smaller is enlarged, without blurring its pixels
+_FEW_COLOURS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +66,14 @@ def _picture(title, path, side) -> Picture:
         image = opened.convert("RGB")
     if max(image.size) > side:
         image.thumbnail((side, 4 * side), Image.Resampling.LANCZOS)
-    found = [_encoded(image, lossless=True), _encoded(image, quality=82)]
+    found = [_encoded(image, quality=82)]
+    if image.getcolors(_FEW_COLOURS):  # enlarged pixels of small images
+        found.append(_encoded(image, lossless=True))
     text = base64.b64encode(min(found, key=len)).decode()
     return Picture(f"data:image/webp;base64,{text}", *image.size, title)
 
 
 def _encoded(image, **options) -> bytes:
     data = io.BytesIO()
-    image.save(data, "webp", method=4, **options)
+    image.save(data, "webp", method=3, **options)
     return data.getvalue()
