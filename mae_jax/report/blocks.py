@@ -43,6 +43,14 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Legend:
+    """What the colours of the figures below stand for."""
+
+    kind: ClassVar[str] = "legend"
+    entries: Sequence[Cell]
+
+
+@dataclasses.dataclass(frozen=True)
 class Figures:
     """Beside each other, where there is room."""
 
@@ -64,4 +72,4 @@ class Section:
 
     name: str
     title: str
-    blocks: Sequence[Text | Table | Figures | Pictures]
+    blocks: Sequence[Text | Table | Legend | Figures | Pictures]

@@ -28,6 +28,11 @@ class Measure:
     cells: list[dict[str, Any]]
 
     @property
+    def heading(self) -> str:
+        """The title as a sentence begins."""
+        return self.title if self.title[1:2].isupper() else self.title.capitalize()
+
+    @property
     def percent(self) -> bool:
         """Whether it is a share; else it is a loss."""
         return not any("losses" in cell for cell in self.cells)
@@ -61,12 +66,12 @@ class Comparison:
 
     def __init__(self, rows: list[dict[str, Any]]):
         self.rows, self.measures = rows, _measures(rows)
-        columns = {measure.title for measure in self.measures}
         names = dict.fromkeys(
             name
             for row in rows
             for name, value in row.items()
-            if name not in _OF_A_CELL | columns and not ("mean" in row and isinstance(value, list))
+            if not (name in _OF_A_CELL or _is_cell(value))
+            and not ("mean" in row and isinstance(value, list))
         )
         values = {name: [_plain(name, row.get(name)) for row in rows] for name in names}
         apart = {name for name, found in values.items() if len(set(map(_known_by, found))) > 1}
@@ -123,19 +128,19 @@ class Comparison:
         for measure in self.measures:
             having = measure.measured
             gone = sum(len(cell.get("diverged") or ()) for cell in measure.cells)
-            text = f"{measure.title}: nothing was measured yet"
+            text = f"{measure.heading}: nothing was measured yet"
             if having:
                 best = (max if measure.percent else min)(
                     having, key=lambda at, cells=measure.cells: cells[at]["mean"]
                 )
-                text = f"{measure.title}: {measure.text(best)}"
+                text = f"{measure.heading}: {measure.text(best)}"
             if len(having) > 1:
                 text = (
-                    f"{measure.title}: best of {len(having)} settings is {self.labels[best]}, "
+                    f"{measure.heading}: best of {len(having)} settings is {self.labels[best]}, "
                     f"with {measure.text(best)}"
                 )
             lost = f" Of its draws, {gone} diverged." if gone else ""
-            told.append(f"{text[0].upper()}{text[1:]}.{lost}")
+            told.append(f"{text}.{lost}")
         return told
 
 
@@ -160,17 +165,19 @@ def finite(value: Any) -> bool:
 def _measures(rows) -> list[Measure]:
     if any("mean" in row for row in rows):  # a row has one measure alone
         return [Measure("loss" if any("losses" in row for row in rows) else "accuracy", rows)]
-    names = dict.fromkeys(
-        name
-        for row in rows
-        for name, value in row.items()
-        if isinstance(value, dict) and "mean" in value
-    )
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_cell(value))
     cells = {name: [row.get(name) for row in rows] for name in names}
     return [
-        Measure(name, [cell if isinstance(cell, dict) else {} for cell in found])
+        Measure(
+            name.replace("_", " ").replace("knn", "kNN"),
+            [cell if _is_cell(cell) else {} for cell in found],
+        )
         for name, found in cells.items()
     ]
+
+
+def _is_cell(value) -> bool:
+    return isinstance(value, dict) and "mean" in value
 
 
 def _plain(name, value):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 
@@ -34,6 +34,8 @@ _KINDS = (
         {
             "eval_accuracy": "classifier",
             "eval_ema_accuracy": "classifier, moving average",
+            "eval_top5": "among its first five",
+            "eval_ema_top5": "the same, moving average",
             "eval_knn_accuracy": "kNN on the frozen encoder",
         },
         percent=True,
@@ -50,6 +52,8 @@ _TITLES = {
     "eval_ema_loss": "held-out loss of the moving average",
     "eval_accuracy": "held-out accuracy",
     "eval_ema_accuracy": "held-out accuracy of the moving average",
+    "eval_top5": "held-out accuracy among the first five",
+    "eval_ema_top5": "held-out accuracy among the first five of the moving average",
     "eval_knn_accuracy": "kNN accuracy",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
@@ -70,7 +74,7 @@ def is_share(name: str) -> bool:
 def of_run(run: Run) -> list[figures.Figure]:
     """A figure for each kind of number that a run has recorded."""
     made = []
-    for kind in _kinds(run.series):
+    for kind in _kinds(run.series.keys()):
         names = [name for name in kind.names if name in run.series]
         shown, notes = [], []
         for dash, name in enumerate(names):
@@ -95,35 +99,30 @@ def of_run(run: Run) -> list[figures.Figure]:
     return made[:_FIGURES]
 
 
-def of_runs(
-    runs: Sequence[Run], colours: dict[str, str], labels: dict[str, str], group: str
-) -> list[figures.Figure]:
+def of_runs(runs: Sequence[Run], colours: dict[str, str], group: str) -> list[figures.Figure]:
     """A figure for each number that runs have recorded, with a line for every run.
 
     Args:
-      colours, labels: of the runs, by their names; lines of one label have one entry in the legend.
+      colours: of the runs, by their names.
       group: what the figures' names on the page begin with.
     """
     made: list[figures.Figure] = []
-    every = {name: [] for run in runs for name in run.series}
-    most = max(50, _POINTS // len(runs)) if runs else _POINTS
-    for kind in _kinds(every):
-        for name, label in kind.names.items():
-            having = [run for run in runs if name in run.series]
-            if not having or all(len(run.series[name]) < 2 for run in having):
+    most = max(50, _POINTS // max(1, len(runs)))
+    for kind in _kinds({name for run in runs for name in run.series}):
+        for name in kind.names:
+            having = [run for run in runs if len(run.series.get(name, ())) > 1]
+            if not having:
                 continue
-            shown, told = [], set()
+            shown = []
             for run in having:
-                said = labels[run.name]
-                line, _ = _line(run.series[name], "" if said in told else said, 0, most)
-                told.add(said)
+                line, _ = _line(run.series[name], "", 0, most)
                 shown.append(dataclasses.replace(line, colour=colours[run.name], low=(), high=()))
-            heading = f"{kind.title}: {label}" if label else kind.title
             words = "; ".join(f"{run.name}: {spoken(run.series[name])}" for run in having[:20])
+            heading = title(name)
             made.append(
                 figures.lines(
                     f"{group}{len(made)}",
-                    heading,
+                    f"{heading[0].upper()}{heading[1:]}",
                     shown,
                     x="step",
                     percent=kind.percent,
@@ -145,11 +144,11 @@ def spoken(points: Sequence[tuple[int, float]]) -> str:
     return f"from {begin:.4g} at step {first} to {end:.4g} at step {last}"
 
 
-def _kinds(series) -> Iterator[_Kind]:
+def _kinds(series: Set[str]) -> Iterator[_Kind]:
     for kind in _KINDS:
         if any(name in series for name in kind.names):
             yield kind
-    for name in sorted(series.keys() - _KNOWN.keys()):
+    for name in sorted(series - _KNOWN.keys()):
         yield _Kind(title(name).capitalize(), {name: ""})
 
 

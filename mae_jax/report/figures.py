@@ -14,8 +14,8 @@ from mae_jax.report import svg
 # Inches: about as wide as a telephone, where a figure fills the page; elsewhere several stand in
 # a row. Letters are of one size everywhere.
 _WIDTH, _HEIGHT = 4.4, 2.75
-_LONGEST = 34  # characters of a label
-_LABELS = 8  # in a legend, at most
+_LONGEST = 44  # characters of a label
+_BESIDE = 20  # the same, of two labels beside each other
 _STYLES = ("-", "--", "-.", ":")
 _RC = {
     "svg.fonttype": "none",  # text, in the letters of the page
@@ -124,10 +124,13 @@ def lines(
         _numbers(axes.yaxis)
         axes.set_xlabel(_short(x))
         axes.set_ylabel(_short(f"{y}, %".lstrip(", ") if percent else y))
-        if 0 < sum(bool(line.label) for line in shown) <= _LABELS:
-            axes.figure.legend(loc="outside lower center", ncols=2)
+        if labels:
+            axes.figure.legend(loc="outside lower center", ncols=columns)
 
-    return Figure(title, _markup(draw, name, f"{title}. {words}".strip()), caption)
+    labels = [line.label for line in shown if line.label]
+    columns = 2 if max(map(len, labels), default=0) <= _BESIDE else 1
+    height = _HEIGHT + 0.17 * (-(-len(labels) // columns) - 1 if labels else 0)
+    return Figure(title, _markup(draw, name, f"{title}. {words}".strip(), height), caption)
 
 
 def dots(

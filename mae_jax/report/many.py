@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from mae_jax.report import curves, matching, pictures, plots, settings, svg, words
-from mae_jax.report.blocks import Cell, Figures, Pictures, Section, Table, Text
+from mae_jax.report import curves, matching, pictures, plots, settings, words
+from mae_jax.report.blocks import Cell, Figures, Legend, Pictures, Section, Table, Text
 from mae_jax.report.comparison import Comparison, milliseconds, palette
 from mae_jax.report.find import Found, Study
 from mae_jax.report.read import Run
 
 _LISTED = 200  # runs in a table
 _DRAWN = 100  # runs in a figure
-_GREY = svg.COLOURS[-1]
+_ENTRIES = 60  # of a legend, at most
 _TASKS = (
     ("reconstruct", "Curves of pre-training"),
     ("classify", "Curves of fine-tuning"),
@@ -21,10 +21,7 @@ _TASKS = (
 def sections(found: Found) -> tuple[list[str], list[Section]]:
     """The paragraphs at the top, and all that there is to tell."""
     notes, made, about = list(found.notes), [], []
-    # In a study, a run has the colour of its row.
-    several = [_GREY] * len(found.runs) if found.studies else palette(len(found.runs))
-    colours = {run.name: colour for run, colour in zip(found.runs, several, strict=True)}
-    labels = {run.name: run.name for run in found.runs}
+    labels, colours = {}, {}
     for index, one in enumerate(found.studies):
         runs = [run for run in found.runs if run.folder.is_relative_to(one.folder)]
         comparison = Comparison(one.rows)
@@ -36,6 +33,9 @@ def sections(found: Found) -> tuple[list[str], list[Section]]:
         notes += one.notes
         title = f"Results of {one.name}" if len(found.studies) > 1 else "Results"
         made += _study(f"results{index}", title, one, comparison, steps, rows)
+    others = [run.name for run in found.runs if run.name not in colours]
+    colours |= dict(zip(others, palette(len(others)), strict=True))
+    labels |= dict(zip(others, others, strict=True))
     about.append(_counted(found.runs))
     made.append(Section("runs", "Runs", _runs(found.runs, colours)))
     made += _curves(found.runs, colours, labels)
@@ -74,7 +74,12 @@ def _study(name, title, one, comparison, steps, rows) -> list[Section]:
                 "A step's time is the median of what the runs recorded, waiting for data included; "
                 "it depends on the machine and on what else ran there."
             )
-            blocks += [Text([text]), Figures(timed)]
+            entries = [
+                (comparison.labels[at], comparison.colours[at])
+                for at, seconds in enumerate(steps)
+                if seconds is not None
+            ]
+            blocks += [Text([text]), _legend(entries), Figures(timed)]
     if one.sweep:
         rows = [[key, settings.shown(values)] for key, values in _grid(one.sweep).items()]
         rows += [["seeds", settings.shown(one.sweep.get("seeds"))]]
@@ -122,14 +127,23 @@ def _curves(runs, colours, labels) -> list[Section]:
     made = []
     for task, title in _TASKS:
         those = [run for run in runs if run.config.get("train.objective") == task]
-        figures = curves.of_runs(those[:_DRAWN], colours, labels, task)
+        drawn = those[:_DRAWN]
+        figures = curves.of_runs(drawn, colours, task)
         if not figures:
             continue
-        text = "A line for every run, in the colours of the table"
+        text = "A line for every run"
         if len(those) > _DRAWN:
             text += f"; the first {_DRAWN} of {len(those)} runs"
-        made.append(Section(f"curves-{task}", title, [Text([f"{text}."]), Figures(figures)]))
+        legend = _legend([(labels[run.name], colours[run.name]) for run in drawn])
+        blocks = [Text([f"{text}."]), legend, Figures(figures)]
+        made.append(Section(f"curves-{task}", title, blocks))
     return made
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> Legend:
+    several = list(dict.fromkeys(entries))
+    more = [Cell(f"and {len(several) - _ENTRIES} more")] if len(several) > _ENTRIES else []
+    return Legend([*(Cell(*entry) for entry in several[:_ENTRIES]), *more])
 
 
 def _panels(runs: Sequence[Run], notes: list[str]) -> list:

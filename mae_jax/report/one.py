@@ -102,8 +102,8 @@ def _features(run, notes):
         return [Pictures(pictures.some([("features.png", path)], notes))]
     if run.config.get("train.objective") == "reconstruct" and run.checkpoints:
         notes.append(
-            "A picture of the features needs images: `mae-jax features WORKDIR --images=IMAGES "
-            "--out=WORKDIR/features.png` makes one, which the next report shows"
+            "There is no features.png: mae-jax features WORKDIR --images=IMAGES "
+            "--out=WORKDIR/features.png makes one, of images of your choice"
         )
     return []
 

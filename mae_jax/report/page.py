@@ -1,5 +1,6 @@
 """A report: what lies in a folder, as one HTML page that needs nothing else."""
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -37,12 +38,14 @@ def write(source: str | Path, out: str | Path | None = None) -> dict[str, Any]:
     path = _path(source, out)
     found = find.find(source)
     text = render(found)
+    fresh = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
         fresh.write_text(text, encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise UsageError(f"--out {str(path)!r} cannot be written: {error.strerror}") from None
     return {"report": str(path), "runs": len(found.runs), "studies": len(found.studies)}
 
@@ -58,8 +61,8 @@ def render(found) -> str:
         (run,) = found.runs
         title, about, sections = f"Run {run.name}", words.about(run), one.sections(run)
     else:
-        kind = "Study" if found.studies else "Runs below"
-        title = f"{kind} {found.folder.name}"
+        own = any(study.folder == found.folder for study in found.studies)
+        title = f"{'Study' if own else 'Runs in'} {found.folder.name}"
         about, sections = many.sections(found)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

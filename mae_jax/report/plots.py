@@ -38,8 +38,7 @@ def beside_time(comparison: Comparison, steps: Sequence[float | None], group: st
         if len(having) < 2:
             continue
         shown_rows = [
-            _marks(measure, [(1000 * steps[at], at)], comparison.labels[at], comparison.colours[at])
-            for at in having
+            _marks(measure, [(1000 * steps[at], at)], "", comparison.colours[at]) for at in having
         ]
         words = "; ".join(
             f"{comparison.labels[at]}: {measure.text(at)} at {milliseconds(steps[at])} ms"
@@ -48,12 +47,11 @@ def beside_time(comparison: Comparison, steps: Sequence[float | None], group: st
         made.append(
             figures.lines(
                 f"{group}{len(made)}",
-                f"{measure.title} beside step time",
+                f"{measure.heading} beside step time",
                 shown_rows,
                 x="milliseconds a step",
                 y="" if measure.percent else "loss",
                 percent=measure.percent,
-                caption="Colours are those of the table.",
                 words=words,
             )
         )
@@ -98,7 +96,7 @@ def _lines(comparison, measure, name, over) -> Figure:
             made.append(_marks(measure, points, label, palette(len(groups))[index], index))
     return figures.lines(
         name,
-        measure.title,
+        measure.heading,
         made,
         x=over,
         y="" if measure.percent else "loss",
@@ -117,7 +115,7 @@ def _dots(comparison, measure, name, over) -> Figure:
     points = [(at, at) for at in measure.measured if at < _DOTS]
     return figures.dots(
         name,
-        measure.title,
+        measure.heading,
         comparison.labels[:_DOTS],
         _marks(measure, points, "", svg.COLOURS[0]),
         x="" if measure.percent else "loss",

@@ -10,6 +10,7 @@ from mae_jax.report.read import Run
 
 _LONGEST = 160  # characters of a value
 _COLUMNS, _ROWS = 40, 200  # of a table of differences, at most
+_BESIDE = 5  # runs, at most, that have a column each
 _CHANGES = 100
 
 
@@ -40,7 +41,10 @@ def of_run(run: Run) -> list[Table]:
 
 
 def differences(runs: Sequence[Run]) -> Table | None:
-    """The keys that runs have other values of, a row for each run; None where there are none."""
+    """The keys that runs have other values of; None where there are none.
+
+    A row is a key where runs are few, else a run.
+    """
     having = [run for run in runs if run.config]
     names = [name for name, _ in all_keys()]
     names += sorted({name for run in having for name in run.config} - set(names))
@@ -53,16 +57,20 @@ def differences(runs: Sequence[Run]) -> Table | None:
     if not apart:
         return None
     caption = "Keys whose values differ between runs"
+    if len(having) <= _BESIDE:
+        names = [run.name for run in having]
+        return Table(caption, ("key", *names), [[k, *(_of(r, k) for r in having)] for k in apart])
     if len(apart) > _COLUMNS:
         caption += f"; the first {_COLUMNS} of {len(apart)}"
     if len(having) > _ROWS:
         caption += f"; the first {_ROWS} of {len(having)} runs"
     apart = apart[:_COLUMNS]
-    rows = [
-        [run.name, *(shown(run.config[key]) if key in run.config else "—" for key in apart)]
-        for run in having[:_ROWS]
-    ]
+    rows = [[run.name, *(_of(run, key) for key in apart)] for run in having[:_ROWS]]
     return Table(caption, ("run", *apart), rows)
+
+
+def _of(run, key) -> str:
+    return shown(run.config[key]) if key in run.config else "—"
 
 
 def _key(value, missing) -> str:

@@ -74,6 +74,8 @@ def _task(run: Run) -> str:
     parts = []
     if task == "reconstruct" and isinstance(config.get("model.mask_ratio"), int | float):
         parts.append(f"{config['model.mask_ratio']:.0%} of the patches are hidden")
+    if config.get("model.width") is None and config.get("model.size") is not None:
+        parts.append(f"size {config['model.size']}")
     for name in ("width", "depth"):
         if config.get(f"model.{name}") is not None:
             parts.append(f"{name} {config[f'model.{name}']}")

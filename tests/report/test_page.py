@@ -65,7 +65,7 @@ def test_a_page_has_all_of_it_inside(new_run, tmp_path, out):
     (folder / "plan.json").write_text(json.dumps(estimate) + "\n")
     found = report(folder, out)
 
-    assert "http" not in found.source and not found.all("script")
+    assert "://" not in found.source and not found.all("script")
     ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for tag, attributes in found.elements:
