@@ -16,7 +16,8 @@ LAYERS = [
     {"train"},
     {"weights", "plan"},
     {"inference"},
-    {"studies", "report"},
+    {"studies"},
+    {"report"},
     {"commands"},
     {"cli"},
 ]

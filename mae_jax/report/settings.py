@@ -85,7 +85,8 @@ def history(runs: Sequence[Run]) -> Table | None:
             keys = entry.get("keys") if isinstance(entry, dict) else None
             if isinstance(keys, list):
                 first = [run.name] if len(runs) > 1 else []
-                rows += [[*first, str(entry.get("step", "?")), shown(str(key))] for key in keys]
+                at = str(entry.get("step", "?"))
+                rows += [[*first, at, shown(_with_leave(str(key), entry))] for key in keys]
     if not rows:
         return None
     caption = "What was changed when the run was resumed"
@@ -93,6 +94,12 @@ def history(runs: Sequence[Run]) -> Table | None:
         caption += f"; the last {_CHANGES} of {len(rows)}"
     head = ("run", "from step", "change") if len(runs) > 1 else ("from step", "change")
     return Table(caption, head, rows[-_CHANGES:])
+
+
+def _with_leave(change, entry) -> str:
+    allowed = entry.get("allowed")
+    given = isinstance(allowed, list) and change.partition(":")[0] in allowed
+    return f"{change} (by --allow_change)" if given else change
 
 
 def versions(runs: Sequence[Run]) -> list[Table]:
