@@ -15,7 +15,7 @@ from mae_jax.report import svg
 # a row. Letters are of one size everywhere.
 _WIDTH, _HEIGHT = 4.4, 2.75
 _LONGEST = 44  # characters of a label
-_BESIDE = 20  # the same, of two labels beside each other
+_BESIDE = ((4, 5), (20, 2))  # characters of labels, and how many stand beside each other
 _STYLES = ("-", "--", "-.", ":")
 _RC = {
     "svg.fonttype": "none",  # text, in the letters of the page
@@ -128,7 +128,8 @@ def lines(
             axes.figure.legend(loc="outside lower center", ncols=columns)
 
     labels = [line.label for line in shown if line.label]
-    columns = 2 if max(map(len, labels), default=0) <= _BESIDE else 1
+    longest = max(map(len, labels), default=0)
+    columns = next((count for most, count in _BESIDE if longest <= most), 1)
     height = _HEIGHT + 0.17 * (-(-len(labels) // columns) - 1 if labels else 0)
     return Figure(title, _markup(draw, name, f"{title}. {words}".strip(), height), caption)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mae_jax.report import curves, matching, pictures, plots, settings, words
+from mae_jax.report import curves, features, matching, pictures, plots, settings, words
 from mae_jax.report.blocks import Cell, Figures, Legend, Pictures, Section, Table, Text
 from mae_jax.report.comparison import Comparison, milliseconds, palette
 from mae_jax.report.find import Found, Study
@@ -33,6 +33,8 @@ def sections(found: Found) -> tuple[list[str], list[Section]]:
         notes += one.notes
         title = f"Results of {one.name}" if len(found.studies) > 1 else "Results"
         made += _study(f"results{index}", title, one, comparison, steps, rows)
+        drawn = features.of_study(one.folder, f"features{index}-", notes)
+        made.append(Section(f"features{index}", "Features", [Figures(drawn)] if drawn else []))
     others = [run.name for run in found.runs if run.name not in colours]
     colours |= dict(zip(others, palette(len(others)), strict=True))
     labels |= dict(zip(others, others, strict=True))

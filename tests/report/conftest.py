@@ -22,8 +22,9 @@ def write_run(folder, changes=(), *, steps=20, panels=2):
     for key, value in dict(changes).items():
         config.update_from_flattened_dict({key: value})
     folder.mkdir(parents=True)
-    versions = {"versions": {"jax": "0.10.2", "mae_jax": "0.1.0"}}
-    (folder / "config.json").write_text(json.dumps({"config": config.to_dict()} | versions))
+    record = {"config": config.to_dict(), "versions": {"jax": "0.10.2", "mae_jax": "0.1.0"}}
+    record["hardware"] = {"devices": 8, "kind": "TPU v3", "processes": 2, "cores": 96}
+    (folder / "config.json").write_text(json.dumps(record))
     written = Metrics(folder, tensorboard=False)
     for step in range(1, steps + 1):
         written.write(step, {"loss": 1.25 / step, "lr": 1e-3 * step, "images_per_second": 160.0})

@@ -84,7 +84,7 @@ def test_a_page_has_all_of_it_inside(new_run, tmp_path, out):
     assert "pre-trained on flowers" in found.text and "50% of the patches" in found.text
     assert "It is complete: all 20 steps were made." in found.text
     assert "kNN accuracy 31.2 % at step 20 (15.6 % at step 10)" in found.text
-    for words in ("model.mask_ratio", "0.10.2", "v3:8x8", "250.0", "step 3"):
+    for words in ("model.mask_ratio", "0.10.2", "v3:8x8", "250.0", "step 3", "TPU v3"):
         assert words in found.text
 
 

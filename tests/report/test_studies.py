@@ -3,8 +3,10 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
+from mae_jax.report import features as features_lib
 from mae_jax.report import find, many, matching, plots
 from mae_jax.report.comparison import Comparison
 
@@ -143,6 +145,27 @@ def test_a_folder_of_runs_needs_no_study(new_run, tmp_path):
     (table,) = next(s for s in sections if s.name == "differences").blocks
     assert table.head == ("key", "a", "deep/b")
     assert text_of(table) == [["model.mask_ratio", "0.25", "0.75"]]
+
+
+def test_features_of_a_comparison_are_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 12 - 1
+    features = rng.normal(size=(60, 8)) + 5 * np.eye(8)[labels % 3]
+    classes = np.array([f"<{i}>" for i in range(11)])
+    (tmp_path / "features").mkdir()
+    broken = np.zeros(60, bool)
+    kept = dict(features=features, labels=labels, classes=classes, broken=broken)
+    np.savez(tmp_path / "features" / "a-held-out-mean.npz", **kept)
+    np.savez(tmp_path / "features" / "a-train-mean.npz", **kept)
+    np.savez(tmp_path / "features" / "b-held-out-mean.npz", **kept | {"features": features[0]})
+    (tmp_path / "features" / "c-held-out-mean.npz").write_bytes(b"PK")
+    (tmp_path / "features" / "d-held-out-mean.npz").write_bytes(b"")
+    notes = []
+    (figure,) = features_lib.of_study(tmp_path, "f", notes)
+    assert figure.title == "Features of a, mean"
+    assert figure.caption.startswith("55 held-out images; the two directions have ")
+    assert figure.markup.count("<use ") > 55 and "&lt;9&gt;" in figure.markup
+    assert [note.split()[0] for note in notes] == [f"{n}-held-out-mean.npz" for n in "bcd"]
 
 
 def test_studies_in_any_state_are_told(new_run, tmp_path):
