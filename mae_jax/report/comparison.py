@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from mae_jax.report import svg
+from mae_jax.report import figures, svg
 from mae_jax.report.blocks import Cell, Table
 from mae_jax.report.settings import shown
 from mae_jax.studies import study
@@ -30,7 +30,7 @@ class Measure:
     @property
     def heading(self) -> str:
         """The title as a sentence begins."""
-        return self.title if self.title[1:2].isupper() else self.title.capitalize()
+        return figures.heading(self.title)
 
     @property
     def percent(self) -> bool:

@@ -118,11 +118,10 @@ def of_runs(runs: Sequence[Run], colours: dict[str, str], group: str) -> list[fi
                 line, _ = _line(run.series[name], "", 0, most)
                 shown.append(dataclasses.replace(line, colour=colours[run.name], low=(), high=()))
             words = "; ".join(f"{run.name}: {spoken(run.series[name])}" for run in having[:20])
-            heading = title(name)
             made.append(
                 figures.lines(
                     f"{group}{len(made)}",
-                    f"{heading[0].upper()}{heading[1:]}",
+                    figures.heading(title(name)),
                     shown,
                     x="step",
                     percent=kind.percent,
@@ -149,7 +148,7 @@ def _kinds(series: Set[str]) -> Iterator[_Kind]:
         if any(name in series for name in kind.names):
             yield kind
     for name in sorted(series - _KNOWN.keys()):
-        yield _Kind(title(name).capitalize(), {name: ""})
+        yield _Kind(figures.heading(title(name)), {name: ""})
 
 
 def _line(

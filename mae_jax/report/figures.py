@@ -163,6 +163,11 @@ def dots(
     return Figure(title, _markup(draw, name, f"{title}. {words}".strip(), height), caption)
 
 
+def heading(text: str) -> str:
+    """As a title begins, unless it is written in a way of its own, as kNN."""
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
+
+
 def _bars(line, scale):
     """How far bars go below and above."""
     pairs = list(zip(line.points, line.low, line.high, strict=True))

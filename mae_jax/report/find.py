@@ -70,7 +70,7 @@ def find(source: str | Path) -> Found:
     if read.is_run(folder):
         return Found(folder, [read.read(folder, folder.name)], [], [])
     runs, studies, notes = [], [], []
-    for path in _below(folder):
+    for path in _below(folder, set()):
         name = path.relative_to(folder).as_posix() if path != folder else folder.name
         if (path / study.JSON).is_file() or (path / "sweep.json").is_file():
             studies.append((path, name))
@@ -92,8 +92,11 @@ def find(source: str | Path) -> Found:
     )
 
 
-def _below(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """A folder and those below it, without what belongs to a run."""
+def _below(folder: Path, seen: set[str], depth: int = 0) -> Iterator[Path]:
+    """A folder and those below it, each once, without what belongs to a run."""
+    if os.path.realpath(folder) in seen:
+        return
+    seen.add(os.path.realpath(folder))
     yield folder
     if depth == _DEPTH:
         return
@@ -103,7 +106,7 @@ def _below(folder: Path, depth: int = 0) -> Iterator[Path]:
         return
     for name in inside:
         if name not in _OF_A_RUN and not name.startswith("."):
-            yield from _below(folder / name, depth + 1)
+            yield from _below(folder / name, seen, depth + 1)
 
 
 def _study(folder: Path, name: str) -> Study:

@@ -4,7 +4,7 @@ import datetime
 import math
 from typing import Any
 
-from mae_jax.report import curves
+from mae_jax.report import curves, figures
 from mae_jax.report.read import Run
 from mae_jax.report.settings import shown
 
@@ -54,10 +54,9 @@ def outcome(run: Run) -> str:
         parts.append(text if first == step else f"{text} ({number(before, name)} at step {first})")
     if not parts:
         return "Nothing was measured yet."
-    text = ", ".join(parts)
     lost = run.last("loss") is not None and not math.isfinite(run.last("loss")[1])
     more = " The loss is no longer finite: the run has diverged." if lost else ""
-    return f"{text[0].upper()}{text[1:]}.{more}"
+    return f"{figures.heading(', '.join(parts))}.{more}"
 
 
 def _task(run: Run) -> str:

@@ -138,6 +138,7 @@ def test_a_sweep_is_told_as_a_whole(sweep):
 def test_a_folder_of_runs_needs_no_study(new_run, tmp_path):
     new_run(tmp_path / "a", {"model.mask_ratio": 0.25})
     new_run(tmp_path / "deep" / "b")
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path)
     about, sections = many.sections(find.find(tmp_path))
     assert about == ["2 runs have work folders below it, 2 of them complete."]
     (table,) = next(s for s in sections if s.name == "runs").blocks
