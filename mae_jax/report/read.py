@@ -113,11 +113,11 @@ def _record(folder, notes) -> dict[str, Any]:
 
 
 def _series(folder, notes) -> Series:
-    try:
-        lines = metrics.read(folder)
-    except FileNotFoundError:
+    if not (folder / "metrics.jsonl").is_file():
         notes.append("There is no metrics.jsonl yet: no step was recorded")
         return {}
+    try:
+        lines = metrics.read(folder)
     except (OSError, ValueError) as error:
         notes.append(f"metrics.jsonl cannot be read: {error}")
         return {}
