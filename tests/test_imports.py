@@ -17,6 +17,7 @@ LAYERS = [
     {"weights", "plan"},
     {"inference"},
     {"studies"},
+    {"report"},
     {"commands"},
     {"cli", "supervisor"},
 ]

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
+import jax
+
 from mae_jax import config as config_lib
 from mae_jax import pixels
 from mae_jax.data.progress import say
@@ -88,6 +90,8 @@ class Claim:
                 _remove_traces(self.folder)
         else:
             newer = config_lib.changes(before.get("versions", {}), now["versions"])
+            if "hardware" in before:
+                newer += config_lib.changes(*({"hardware": at["hardware"]} for at in (before, now)))
             history = before.get("changed", [])
             if changed or newer:
                 entry = {"step": step, "keys": changed + newer}
@@ -254,7 +258,18 @@ def _write(handle: TextIO, text: str) -> None:
 
 
 def _described(config):
-    return {"config": config, "versions": {name: _version(name) for name in _VERSIONED}}
+    versions = {name: _version(name) for name in _VERSIONED}
+    return {"config": config, "versions": versions, "hardware": _hardware()}
+
+
+def _hardware():
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    return {
+        "devices": jax.device_count(),
+        "kind": ", ".join(kinds),
+        "processes": jax.process_count(),
+        "cores": os.cpu_count(),  # of the first machine
+    }
 
 
 def _version(name):

@@ -1,0 +1,1 @@
+"""A run, or many of them, as one HTML page."""
