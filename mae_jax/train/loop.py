@@ -37,6 +37,7 @@ def run(
     *,
     quiet: bool = False,
     read_weights: Callable[[Any], dict[str, Any]] = _read_work_folder,
+    measured: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, Any]:
     """Trains what a config says in a work folder, resuming if it was begun.
 
@@ -45,6 +46,8 @@ def run(
       folder: the work folder.
       quiet: leave out the parameter table and the progress lines.
       read_weights: from a config, the `params` and `tables` of what `init_from` names.
+      measured: is given a step and the measures taken there, in every process; what it raises ends
+        the run.
 
     All processes of a run call this with the same arguments, and share the folder.
 
@@ -80,6 +83,7 @@ def run(
         if hosts.is_first() and not quiet:
             say(task.described(layout))
         run = _Run(task, path, resolved, fingerprint, layout, stop, quiet, read_weights)
+        run.measured = measured
         if claimed is not None:
             run.record(claimed)
         return run.train()
@@ -102,7 +106,7 @@ class _Run:
         self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
         self.quiet = quiet or not hosts.is_first()
-        self.read_weights = read_weights
+        self.read_weights, self.measured = read_weights, None
         config = task.config
         self.identity = initial_state.identity(config, fingerprint)
         self.broken = loader.new_ledger(config, task.train, say)
@@ -231,6 +235,8 @@ class _Run:
                         ]
                     )
                 )
+                if self.measured:
+                    self.measured(step, measures)
         if due(config.log.panel_every_epochs):
             path = self.folder / "panels" / f"step_{step:08d}.png"
             picture = self.watch.panel(self.state, path)

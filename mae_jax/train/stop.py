@@ -23,16 +23,28 @@ class Stop:
         say("stopping: this step is finished and saved first; once more stops at once")
 
 
+_open: list[Stop] = []  # that of all runs of a study, if this is one of them
+
+
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Stop]:
-    """While it is open, SIGTERM and SIGINT ask to stop instead of ending the process."""
+    """While it is open, SIGTERM and SIGINT ask to stop instead of ending the process.
+
+    Opened within another it gives that one: what is asked of a run is asked of all that it is
+    one of, too.
+    """
+    if _open:
+        yield _open[0]
+        return
     stop = Stop()
     try:
         old = {s: signal.signal(s, stop.ask) for s in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread: signals are its business
         old = {}
+    _open.append(stop)
     try:
         yield stop
     finally:
+        _open.remove(stop)
         for s, handler in old.items():
             signal.signal(s, handler)
