@@ -11,7 +11,7 @@ from mae_jax.errors import UsageError
 from mae_jax.studies import claims, study
 from mae_jax.train.stop import Stop
 
-_CLAIM = ".claim"
+CLAIM = ".claim"
 _LOOK = 2.0  # seconds between looks at what others are at
 
 
@@ -85,9 +85,10 @@ class Division(study.Turns):
         return [(trial, kept) for trial, kept in found if kept is not None]
 
     @contextlib.contextmanager
-    def publishing(self) -> Iterator[None]:
+    def publishing(self) -> Iterator[bool]:
+        # Who looks last sees all, and writes last.
         with claims.waiting(self._folder / ".table"):
-            yield
+            yield hosts.is_first()
 
     def _kept(self, left):
         found = ((n, trial.kept(self._folder / trial.name)) for n, trial in left.items())
@@ -98,7 +99,7 @@ class Division(study.Turns):
         with contextlib.ExitStack() as held:
 
             def look():
-                path = self._folder / trial.name / _CLAIM
+                path = self._folder / trial.name / CLAIM
                 if self._locks and not held.enter_context(claims.claim(path)):
                     return ["taken", None]
                 # Between the look before and the claim another may have come to its end.
@@ -110,7 +111,7 @@ class Division(study.Turns):
             return (found, False) if found else (study.measured(trial, self._folder), True)
 
     def _others(self, trials) -> str:
-        names = [f"{t.name} ({claims.holder(self._folder / t.name / _CLAIM)})" for t in trials]
+        names = [f"{t.name} ({claims.holder(self._folder / t.name / CLAIM)})" for t in trials]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return ", ".join(names[:3]) + more
 

@@ -72,14 +72,12 @@ class Turns:
         """All that came to their end, whoever measured them, in the order of the table."""
         return self._ended
 
-    def publishing(self) -> contextlib.AbstractContextManager:
-        """Held from `ended` until the table is written."""
-        return contextlib.nullcontext()
+    def publishing(self) -> contextlib.AbstractContextManager[bool]:
+        """Held from `ended` until the table is written; gives whether this process writes it."""
+        return contextlib.nullcontext(hosts.is_first())
 
 
-def run(
-    trials: Iterable[Trial] | Turns, total: int, folder: str | Path
-) -> list[dict[str, Any]]:
+def run(trials: Iterable[Trial] | Turns, total: int, folder: str | Path) -> list[dict[str, Any]]:
     """Measures trials one after the other.
 
     What each of them does in its work folder is its own business: it resumes there what was
@@ -110,8 +108,9 @@ def run(
                 left = (time.perf_counter() - began) / made * (total - done)
                 eta = f"  eta {datetime.timedelta(seconds=round(left))}" if done < total else ""
                 say(f"{done} of {total}  {trial.name}  {_outcome(trial, found)}{eta}")
-                with turns.publishing():
-                    write(folder / JSON, json.dumps(rows(turns.ended()), indent=1) + "\n")
+                with turns.publishing() as ours:
+                    if ours:
+                        write(folder / JSON, json.dumps(rows(turns.ended()), indent=1) + "\n")
             if done < total and hosts.any_of(bool(stop)):
                 raise stopped(done, total, folder)
     made_rows = rows(turns.ended())

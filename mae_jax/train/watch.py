@@ -148,9 +148,7 @@ class Watch:
 
 def has_neighbours(config, train: sources.Source, held_out: sources.Source | None) -> bool:
     """Whether kNN accuracy of the encoder is measured: it needs labels."""
-    return bool(
-        config.log.knn and held_out is not None and train.classes and held_out.classes
-    )
+    return bool(config.log.knn and held_out is not None and train.classes and held_out.classes)
 
 
 def _evaluation_batch(batch_size, held_out, layout):
