@@ -43,11 +43,8 @@ def settled(folder: Path, wanted: dict[str, Any], *, extend: bool = False) -> di
                 )
         return wanted
     different, added = _configs(held, wanted), _differences(held, wanted)
-    if (
-        different
-        or held["search"] != wanted["search"]
-        or held["grid"].keys() != wanted["grid"].keys()
-    ):
+    kinds = [(tree["search"], tree["grid"].keys()) for tree in (held, wanted)]
+    if different or kinds[0] != kinds[1]:
         raise _other(folder, [*different, *added], "another --workdir")
     if not added:
         return held | {"config": wanted["config"], "then": wanted["then"]}

@@ -12,7 +12,7 @@ from mae_jax.studies import claims, study
 from mae_jax.train.stop import Stop
 
 CLAIM = ".claim"
-_LOOK = 2.0  # seconds between looks at what others are at
+LOOK = 2.0  # seconds between looks at what others are at
 
 
 class Division(study.Turns):
@@ -73,7 +73,7 @@ class Division(study.Turns):
             if not told and hosts.is_first():
                 say(f"waiting for what others are at: {self._others(left.values())}")
             told = True
-            for _ in range(round(_LOOK / 0.2)):
+            for _ in range(round(LOOK / 0.2)):
                 if not stop:
                     time.sleep(0.2)
             if hosts.any_of(bool(stop)):

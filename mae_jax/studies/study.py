@@ -20,9 +20,10 @@ from mae_jax.visualize import curves
 
 JSON, MARKDOWN, PLOT = "comparison.json", "comparison.md", "comparison.png"
 _MEASURES = {"accuracy": "accuracies", "loss": "losses"}
+_ENDED = ("diverged", "pruned", "impossible")  # before there was a measure, and why
 
-# What a trial gave: measures and what else is to be kept, or "diverged" and why; of a trial with
-# several columns such a dictionary for each.
+# What a trial gave: measures and what else is to be kept, or one of `_ENDED` and why; of a trial
+# with several columns such a dictionary for each.
 Found = dict[str, Any]
 
 
@@ -152,7 +153,7 @@ def rows(ended: Iterable[tuple[Trial, Found]]) -> list[dict[str, Any]]:
 
 def _add(cell, draw, found):
     """Adds what a trial gave to its cell of the table."""
-    for reason in ("diverged", "pruned"):
+    for reason in _ENDED:
         if reason in found:
             cell.setdefault(reason, []).append(draw)
             found = {}
@@ -171,7 +172,7 @@ def _outcome(trial, found) -> str:
 
 
 def _words(found) -> str:
-    for reason in ("diverged", "pruned"):
+    for reason in _ENDED:
         if reason in found:
             return f"{reason}: {found[reason]}"
     return f"{found['accuracy']:.1%}" if "accuracy" in found else f"{found['loss']:.4f}"
@@ -187,7 +188,7 @@ def percent(cell: dict[str, Any], width: int = 0) -> str:
 
     Accuracies are percentages.
     """
-    gone = {reason: len(cell.get(reason, ())) for reason in ("diverged", "pruned")}
+    gone = {reason: len(cell.get(reason, ())) for reason in _ENDED}
     gone = {reason: count for reason, count in gone.items() if count}
     if cell["mean"] is None:
         return f"{' and '.join(gone) or 'none':>{width}}"
