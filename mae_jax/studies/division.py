@@ -69,6 +69,9 @@ class Division(study.Turns):
                 continue
             if not self._wait:
                 self.missing = list(left.values())
+                if hosts.is_first():
+                    said = f"not waited for: {self._others(self.missing)}"
+                    say(f"{said}; the same command shows all of it once they are done")
                 return
             if not told and hosts.is_first():
                 say(f"waiting for what others are at: {self._others(left.values())}")

@@ -86,9 +86,8 @@ def opened(url: str | None, folder: Path, agreed: dict[str, Any], seed: int, *, 
         if url is None:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"--storage {_without_password(url)!r} cannot be used: {reason}"
-        ) from error
+        shown = re.sub("://[^@/]*@", "://…@", url)  # without a password
+        raise UsageError(f"--storage={shown} cannot be used: {reason}") from error
 
 
 def _storage(url, folder):
