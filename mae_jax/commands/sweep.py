@@ -107,7 +107,7 @@ def _text(result):
 
 VERB = Verb(
     sweep,
-    place=4,
+    place=3,
     usage="--config=FILE --grid KEY=VALUE,… [--grid …] [--seeds=N] [--then=CONFIG,…] "
     "--workdir=FOLDER\n"
     "--config=FILE --grid KEY=LOW..HIGH[:log] … --search=N [--storage=URL] [--then=CONFIG,…] "
