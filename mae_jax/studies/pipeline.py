@@ -12,6 +12,7 @@ from mae_jax import config as config_lib
 from mae_jax import hosts
 from mae_jax.config import overrides
 from mae_jax.config.architecture import adopt_architecture
+from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, UsageError
 from mae_jax.studies import finetune, study
 from mae_jax.studies.grid import Setting
@@ -20,6 +21,7 @@ from mae_jax.weights import start
 
 PRETRAIN, LOSS, KNN = "pretrain", "held-out loss", "kNN"
 _RESULT = "result.json"
+_SETTINGS_COMPILED = 20  # whose programs are kept in memory at most
 _SAME_DATA = ("name", "folder", "mixture")
 
 
@@ -38,6 +40,7 @@ class Pipeline:
 
     config: Any
     then: Mapping[str, Any]
+    _met: list[Setting] = dataclasses.field(default_factory=list, init=False)
 
     def pretraining(self, setting: Setting, seed: int) -> Any:
         """The config of a pre-training; `seed` is counted from the config's."""
@@ -133,21 +136,36 @@ class Pipeline:
         """
         done = hosts.from_first(lambda: _read(folder, data))
         before = self.pretraining(setting, seed)
+        self._make_room(setting)
         if PRETRAIN not in done:
+            _say_begun(folder / PRETRAIN)
             done[PRETRAIN] = _pretrain(before, folder / PRETRAIN, measured)
             _keep(folder, data, done)
         for name in self.then:
             if name in done or set(done[PRETRAIN]) & {"diverged", "pruned"}:
                 continue
             one = self.following(name, before, folder / PRETRAIN, seed)
+            _say_begun(folder / name)
             done[name] = _follow(one, folder / name)
             _keep(folder, data, done)
         return _found(done, columns)
+
+    def _make_room(self, setting) -> None:
+        """Compiled programs take memory, and maps of it that a process has only so many of."""
+        if setting not in self._met:
+            self._met.append(setting)
+            if not len(self._met) % _SETTINGS_COMPILED:
+                jax.clear_caches()
 
     def kept(self, columns: list[str], data: Any, folder: Path) -> study.Found | None:
         """What `measure` returned, if it came to its end."""
         done = _read(folder, data)
         return _found(done, columns) if done else None
+
+
+def _say_begun(where: Path) -> None:
+    if hosts.is_first():
+        say(f"at {where}")
 
 
 def forget_diverged(folder: Path) -> None:

@@ -82,7 +82,7 @@ def publish(turns: study.Turns, total: int, folder: Path) -> dict[str, Any]:
     drawn = None
     with turns.publishing() as ours:
         ended = turns.ended()
-        rows, missing = study.rows(ended), total - len(ended)
+        rows, missing = study.rows(ended), max(0, total - len(ended))
         if ours:
             study.write(folder / study.JSON, json.dumps(rows, indent=1) + "\n")
             drawn = study.save(
