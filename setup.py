@@ -15,6 +15,7 @@ ONNX = ["onnx>=1.20,<2", "onnx-ir>=0.2,<2", "onnxruntime>=1.24,<2", "sympy>=1.13
 TPU = ["jax[tpu]>=0.10,<0.13"]
 PLOTS = ["matplotlib>=3.9,<4"]
 REPORT = [*PLOTS, "jinja2>=3.1,<4"]
+SEARCH = ["optuna>=4.4,<6"]
 TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7"]
 # The maintained successor of MkDocs Material, by the same people; it reads the same mkdocs.yml.
 DOCS = ["zensical>=0.0.70,<0.2", "mkdocstrings-python>=2,<3"]
@@ -63,11 +64,12 @@ setup(
         "parquet": ["pyarrow>=20"],
         "plots": PLOTS,  # of comparisons, beside their tables
         "report": REPORT,
+        "search": SEARCH,  # for mae-jax sweep --search
         # To prepare sets on many machines. Asks for older releases than constraints.txt has of
         # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
-        "test": TENSORFLOW + DIGITS + TPU + REPORT + TEST,
+        "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + TEST,
         "interop": DIGITS + TEST + ONNX,
         "docs": DOCS,
         "lint": ["ruff>=0.9,<1"],

@@ -241,6 +241,18 @@ def in_turn(make: Callable[[], T]) -> T:
     return made[0]
 
 
+def from_first(make: Callable[[], Any]) -> Any:
+    """What `make` gives in process 0, which JSON must hold; known to all, and made there alone."""
+    with together():
+        made = make() if is_first() else None
+    return made if not several() else json.loads(exchange(json.dumps(made))[0])
+
+
+def any_of(here: bool) -> bool:
+    """Whether it is so in any process."""
+    return any(exchange("yes" if here else ""))
+
+
 def check_same(what: dict[str, Any]) -> None:
     """Raises UsageError, in all processes, unless each gives the same; `what` must fit in JSON."""
     first, *others = (json.loads(text) for text in exchange(json.dumps(what)))

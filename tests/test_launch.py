@@ -40,6 +40,24 @@ def test_slurm_queues_again_what_was_stopped(stand_in, monkeypatch, code, restar
     assert requeued() == ("requeue 7\n" if again else "")
 
 
+@pytest.mark.parametrize(
+    ("array", "share"),
+    [
+        (dict(ID=3, MIN=0, MAX=9), "--index=3 --of=10"),
+        (dict(ID=5, MIN=1, MAX=9, STEP=4), "--index=1 --of=3"),
+    ],
+)
+def test_slurm_gives_every_job_of_an_array_its_share_of_a_sweep(
+    stand_in, monkeypatch, array, share
+):
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    started = stand_in("srun")
+    for verb, flags in (("sweep", f" {share}"), ("pretrain", "")):
+        subprocess.run(["bash", LAUNCH / "slurm.sh", verb, "--workdir=a"], check=True)
+        assert started().splitlines()[-1].endswith(f" mae-jax {verb} --workdir=a{flags}")
+
+
 @pytest.mark.parametrize("gpus", [False, True])
 def test_skypilot_starts_the_same_on_all_hosts(stand_in, monkeypatch, tmp_path, gpus):
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())

@@ -48,6 +48,7 @@ _DEFINE = {
     int: absl_flags.DEFINE_integer,
     float: absl_flags.DEFINE_float,
     tuple: absl_flags.DEFINE_list,
+    dict: absl_flags.DEFINE_multi_string,
     str: absl_flags.DEFINE_string,
 }
 
@@ -118,7 +119,7 @@ def _read(verb, argv):
         raise _config_error(error) from error
     for flag in every_flag(verb):
         if flag.name not in files:
-            values[flag.name] = _value(flag, found[flag.name].value)
+            values[flag.name] = _value(verb, flag, found[flag.name].value)
     return values, rest
 
 
@@ -151,9 +152,16 @@ def _config(verb, name, found, overrides):
     return config
 
 
-def _value(flag, value):
+def _value(verb, flag, value):
     if value is None or flag.parse is None:
         return value
+    if verb.type(flag) is dict:
+        made: dict[str, Any] = {}
+        for name, parsed in map(flag.parse, value):
+            if name in made:
+                raise UsageError(f"--{flag.name} {name} is given twice; give all of it at once")
+            made[name] = parsed
+        return made
     return tuple(map(flag.parse, value)) if isinstance(value, list) else flag.parse(value)
 
 

@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mae_jax.errors import UsageError
@@ -22,7 +22,8 @@ class Flag:
         all that can be chosen from. Nothing for a switch.
       meaning: in a few words.
       parse: makes the argument of the text, raising UsageError; of every part where the argument
-        is a sequence.
+        is a sequence. Where it is a mapping, the flag may be given several times, and each text
+        makes a pair.
       type: of a flag that is no argument of the function.
     """
 
@@ -138,7 +139,7 @@ class Verb:
         return self.arguments[name].default if known else None
 
     def type(self, flag: Flag) -> type:
-        """int, float, bool, str, or tuple for a sequence."""
+        """int, float, bool, str, tuple for a sequence, or dict for a mapping."""
         if flag.name not in self.arguments:
             return flag.type
         annotation = self.arguments[flag.name].annotation
@@ -147,6 +148,8 @@ class Verb:
             kinds = list(typing.get_args(annotation))
         if any(typing.get_origin(kind) is Sequence for kind in kinds):
             return tuple
+        if any(typing.get_origin(kind) is Mapping for kind in kinds):
+            return dict
         if flag.parse is not None:
             return str
         return next((kind for kind in (bool, int, float) if kind in kinds), str)

@@ -20,6 +20,45 @@ _PARSERS = {
 }
 
 
+def parsed(name: str, key: Key, text: str, said: str) -> Any:
+    """A key's value as a text gives it; whether it is in range is not looked at.
+
+    Args:
+      said: how the text was given, for the message.
+
+    Raises:
+      UsageError: it gives none.
+    """
+    if text == "None":
+        if key.default is not None:
+            raise UsageError(f"{said}: this key must have a value, {expected(key)}")
+        return None
+    try:
+        return _PARSERS[key.type].parse(text)
+    except (ValueError, TypeError):
+        raise UsageError(f"{said} must be {expected(key)}") from None
+
+
+def apply(config: config_dict.ConfigDict, values: dict[str, Any]) -> None:
+    """Sets keys, named with dots, in a config.
+
+    Raises:
+      UsageError: the config is none that starts from `default_config()`.
+    """
+    for name, value in values.items():
+        *sections, last = name.split(".")
+        try:
+            node = config
+            for section in sections:
+                node = node[section]
+            node[last] = value
+        except KeyError:
+            raise UsageError(
+                f"config key {name} is missing; a config starts from "
+                "mae_jax.config.default_config()"
+            ) from None
+
+
 class Overrides:
     """The keys of one config that a command line sets, in its order.
 
@@ -45,16 +84,8 @@ class Overrides:
 
     def set(self, name: str, key: Key, text: str) -> None:
         """Sets a key; once more with one part of a tuple adds it to the parts before it."""
-        said = f"--{self._flag}.{name}={text}"
-        if text == "None":
-            if key.default is not None:
-                raise UsageError(f"{said}: this key must have a value, {expected(key)}")
-            value = None
-        else:
-            try:
-                value = _PARSERS[key.type].parse(text)
-            except (ValueError, TypeError):
-                raise UsageError(f"{said} must be {expected(key)}") from None
+        value = parsed(name, key, text, f"--{self._flag}.{name}={text}")
+        if value is not None:
             before = self.values.get(name)
             if key.type is tuple and before and not text.startswith(("(", "[")):
                 value = before + value
@@ -64,23 +95,8 @@ class Overrides:
         self.values[name] = value
 
     def apply(self, config: config_dict.ConfigDict) -> None:
-        """Sets them in a config.
-
-        Raises:
-          UsageError: the config is none that starts from `default_config()`.
-        """
-        for name, value in self.values.items():
-            *sections, last = name.split(".")
-            try:
-                node = config
-                for section in sections:
-                    node = node[section]
-                node[last] = value
-            except KeyError:
-                raise UsageError(
-                    f"config key {name} is missing; a config starts from "
-                    "mae_jax.config.default_config()"
-                ) from None
+        """Sets them in a config; raises as `apply`."""
+        apply(config, self.values)
 
 
 class _KeyFlag(flags.Flag):

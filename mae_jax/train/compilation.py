@@ -1,9 +1,12 @@
 """What XLA is asked for when it compiles training steps."""
 
 import functools
+import hashlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 
 # Parameters are updated where they lie. Without it, XLA's CPU compiler copies all of them at the
 # start of a step, because it does not look at which gradients still need them.
@@ -24,6 +27,29 @@ def options(platform: str, width: int) -> dict[str, bool | str]:
         return {}
     wanted = [_IN_PLACE, _ONEDNN] if width >= _WIDE else [_IN_PLACE]
     return {name: value for group in wanted if _takes(**group) for name, value in group.items()}
+
+
+def keep(folder: Path) -> None:
+    """Keeps compiled programs in a folder, for other processes to find there, unless JAX was told
+    where by its own JAX_COMPILATION_CACHE_DIR.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        kind = jax.devices()[0].device_kind + (
+            _processor() if jax.default_backend() == "cpu" else ""
+        )
+        name = f"{jax.default_backend()}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
+        jax.config.update("jax_compilation_cache_dir", str(folder / name))
+        compilation_cache.reset_cache()  # what was compiled before settled that there is none
+
+
+def _processor() -> str:
+    """What the programs of this machine's processor depend on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    named = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(named)))
 
 
 @functools.cache

@@ -41,6 +41,7 @@ def run(
     quiet: bool = False,
     read_weights: Callable[[Any], dict[str, Any]] = _read_work_folder,
     allow_change: Sequence[str] = (),
+    measured: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, Any]:
     """Trains what a config says in a work folder, resuming if it was begun.
 
@@ -51,6 +52,8 @@ def run(
       read_weights: from a config, the `params` and `tables` of what `init_from` names.
       allow_change: keys that may be other than in the run that was begun, though that makes it
         another (`config.resuming` says which do); "data": the images may.
+      measured: is given a step and the measures taken there, in every process; what it raises ends
+        the run.
 
     All processes of a run call this with the same arguments, and share the folder.
 
@@ -95,6 +98,7 @@ def run(
         run = _Run(
             task, path, resolved, fingerprint, layout, stop, quiet, read_weights, allow_change
         )
+        run.measured = measured
         if claimed is not None:
             run.record(claimed)
         return run.train()
@@ -119,6 +123,7 @@ class _Run:
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
         self.quiet = quiet or not hosts.is_first()
         self.read_weights, self.allowed, self.other_data = read_weights, allowed, []
+        self.measured = None
         config = task.config
         self.identity = initial_state.identity(config, fingerprint)
         self.broken = loader.new_ledger(config, task.train, say)
@@ -254,6 +259,8 @@ class _Run:
                         ]
                     )
                 )
+                if self.measured:
+                    self.measured(step, measures)
         if due(config.log.panel_every_epochs):
             path = self.folder / "panels" / f"step_{step:08d}.png"
             picture = self.watch.panel(self.state, path)

@@ -33,21 +33,32 @@ class Stop:
         say("stopping: this step is finished and saved first; once more stops at once")
 
 
+_open: list[Stop] = []  # that of all runs of a study, if this is one of them
+
+
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Stop]:
     """While it is open, SIGTERM and SIGINT ask to stop instead of ending the process.
 
     So does SIGUSR2, as which `mae_jax.supervisor` hands them on: not knowing whether they have come
     here too, it must not ask twice.
+
+    Opened within another it gives that one: what is asked of a run is asked of all that it is
+    one of, too.
     """
+    if _open:
+        yield _open[0]
+        return
     stop = Stop()
     handlers = {signal.SIGTERM: stop.ask, signal.SIGINT: stop.ask, signal.SIGUSR2: stop.ask_once}
     try:
         old = {s: signal.signal(s, handler) for s, handler in handlers.items()}
     except ValueError:  # not the main thread: signals are its business
         old = {}
+    _open.append(stop)
     try:
         yield stop
     finally:
+        _open.remove(stop)
         for s, handler in old.items():
             signal.signal(s, handler)

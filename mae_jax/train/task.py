@@ -101,12 +101,15 @@ class Task:
         return step == _steps(count * epochs, self.steps_per_epoch)
 
 
-def prepare(config, devices: int) -> Task:
+def prepare(
+    config, devices: int, opened: tuple[sources.Source, sources.Source | None] | None = None
+) -> Task:
     """Checks a config and opens its data; creates nothing.
 
     Args:
       config: see `mae_jax.config`.
       devices: how many the run has, over all hosts.
+      opened: `train` and `held_out` of another task with the same data, not to be read again.
 
     Raises:
       UsageError: anything in the config that cannot work.
@@ -115,7 +118,7 @@ def prepare(config, devices: int) -> Task:
     config = config.copy_and_resolve_references()
     pixels.settle(config)
     rhythm.settle(config.checkpoint)
-    train, held_out = _open_data(config)
+    train, held_out = opened or _open_data(config)
     steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))
     if config.train.objective == "reconstruct":

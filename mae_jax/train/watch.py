@@ -48,7 +48,7 @@ class Watch:
         self._patch_size = objective.dimensions.patch_size
         self._neighbours, self._temperature = config.log.knn_neighbours, config.log.knn_temperature
         self._bank = self._queries = None  # labelled records, for nearest neighbours
-        if config.log.knn and held_out is not None and train.classes and held_out.classes:
+        if has_neighbours(config, train, held_out):
             bank, self._queries = sources.labelled(train), sources.labelled(held_out)
             some = np.random.default_rng(0).permutation(len(bank))[: config.log.knn_images]
             self._bank = sources.Subset(bank, np.sort(some))
@@ -166,6 +166,11 @@ class Watch:
             np.asarray(self._apply("features", state, batch, 0)) for batch in self._batches(source)
         ]
         return np.concatenate(found)[: len(source)]
+
+
+def has_neighbours(config, train: sources.Source, held_out: sources.Source | None) -> bool:
+    """Whether kNN accuracy of the encoder is measured: it needs labels."""
+    return bool(config.log.knn and held_out is not None and train.classes and held_out.classes)
 
 
 def _evaluation_batch(batch_size, held_out, layout):

@@ -48,6 +48,51 @@ def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
     return _save(lines, path)
 
 
+def over(rows: list[dict[str, Any]], path: Path) -> Path | None:
+    """A plot per measure over the setting with the most values, a line for each of the others.
+
+    Args:
+      rows: settings, and cells with `mean`, `deviation`, and `accuracies` or `losses`.
+
+    Returns:
+      The path; None without matplotlib, or where nothing varies.
+    """
+    cells = dict.fromkeys(n for row in rows for n, value in row.items() if isinstance(value, dict))
+    keys = [name for name in (rows[0] if rows else ()) if name not in cells]
+    if not keys or not cells or not available():
+        return None
+    from matplotlib.figure import Figure
+
+    ticks = {key: list(dict.fromkeys(str(row[key]) for row in rows)) for key in keys}
+    axis = max(keys, key=lambda key: len(ticks[key]))
+    numbers = all(type(row[axis]) in (int, float) for row in rows)
+    figure = Figure(figsize=(1 + 4 * len(cells), 4), layout="constrained", dpi=150)
+    for axes, cell in zip(figure.subplots(1, len(cells), squeeze=False)[0], cells, strict=True):
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            others = (f"{k.rpartition('.')[2]}={row[k]}" for k in keys if k != axis)
+            if row.get(cell, {}).get("mean") is not None:
+                lines.setdefault(", ".join(others), []).append(row)
+        scale = 1 if any("losses" in row.get(cell, ()) for row in rows) else 100
+        for index, (label, points) in enumerate(lines.items()):
+            axes.errorbar(
+                [row[axis] if numbers else ticks[axis].index(str(row[axis])) for row in points],
+                [scale * row[cell]["mean"] for row in points],
+                yerr=[scale * (row[cell]["deviation"] or 0) for row in points],
+                label=label, color=_COLOURS[index % len(_COLOURS)], marker="o", capsize=3,
+            )  # fmt: skip
+        if not numbers:
+            axes.set_xticks(range(len(ticks[axis])), ticks[axis])
+        axes.set_xlabel(axis)
+        axes.set_ylabel(cell if scale == 1 else f"{cell}, %")
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.savefig(path)
+    return path
+
+
 def bars(names: list[str], values: dict[str, list[float | None]], path: Path) -> Path | None:
     """A group of bars per name, one for each kind of value (shares); None without matplotlib.
 
