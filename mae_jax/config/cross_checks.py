@@ -67,7 +67,7 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
     try:
         dimensions = sizes.resolve(model.size, **dimension_arguments(config))
         if train.objective == "reconstruct":
-            sizes.check_mask_ratio(model.mask_ratio, dimensions.patches)
+            sizes.check_mask_ratio(model.mask_ratio, dimensions.grid, model.mask_unit)
     except ValueError as error:
         raise UsageError(f"config section model: {error}") from None
     if model.pool == "token" and not model.class_token:

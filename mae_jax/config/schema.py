@@ -97,6 +97,11 @@ SCHEMA: dict[str, Any] = {
         "sampling": Key(
             "random", "how hidden patches are chosen", **_one_of("random", "block", "grid")
         ),
+        "mask_unit": Key(
+            1,
+            "patches along every axis that are hidden together, so that 4 hides units of 4 x 4",
+            **_at_least(1),
+        ),
         "norm_pix": Key(True, "predict pixels normalised by each patch's mean and deviation"),
         "class_token": Key(True, "carry a class token along"),
         "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),

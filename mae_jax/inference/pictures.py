@@ -52,13 +52,14 @@ def reconstruct(
         known = ", ".join(masking.SAMPLINGS)
         raise UsageError(f"sampling {sampling!r} is unknown; known are {known}")
     try:
-        sizes.check_mask_ratio(ratio, d.patches)
+        sizes.check_mask_ratio(ratio, d.grid, weights.mask_unit)
     except ValueError as error:
         raise UsageError(str(error)) from None
     path = picture_path(out)
     originals, pixels = _open(images, weights), weights.pixels
     model: MaskedAutoencoder = model_lib.build(weights)
-    noise = masking.SAMPLINGS[sampling](jax.random.key(seed), len(originals), d.grid)
+    key = jax.random.key(seed)
+    noise = masking.draw(sampling, key, len(originals), d.grid, weights.mask_unit)
     standard = pixels.standardise(jnp.asarray(originals))
     output = model(standard, mask_ratio=ratio, noise=noise)
     made = np.asarray(pixels.restored(model.predicted_images(standard, output)))

@@ -11,6 +11,7 @@ def training_flops(
     mask_ratio: float,
     mask_tokens_in_encoder: bool = False,
     class_token: bool = True,
+    mask_unit: int = 1,
 ) -> int:
     """Operations per image of one training step of a masked autoencoder.
 
@@ -23,8 +24,9 @@ def training_flops(
       mask_ratio: share of the patches that is hidden.
       mask_tokens_in_encoder: whether the encoder works on hidden patches too.
       class_token: whether a class token goes along.
+      mask_unit: patches along every axis that are hidden together.
     """
-    kept = masking.kept_patches(d.patches, mask_ratio)
+    kept = masking.kept_patches(d.patches, mask_ratio, mask_unit ** len(d.grid))
     hidden, values = d.patches - kept, math.prod(d.patch_size) * d.channels
     seen, token = (d.patches if mask_tokens_in_encoder else kept), int(class_token)
     products = (

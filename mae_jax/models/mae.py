@@ -1,6 +1,5 @@
 """The masked autoencoder (He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022)."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import masking, patches, sizes, transformer
-from mae_jax.models.encoder import Encoder, FixedTable, position_table
+from mae_jax.models import masking, patches, sizes
+from mae_jax.models.decoder import Decoder
+from mae_jax.models.encoder import Encoder
 from mae_jax.models.fast import ways
-from mae_jax.models.layers import LayerNorm, Linear
 
 
 class Output(NamedTuple):
@@ -32,70 +31,6 @@ class Output(NamedTuple):
     latent: jax.Array
 
 
-class Decoder(nnx.Module):
-    """Light transformer from visible tokens and mask tokens to the pixels of patches."""
-
-    def __init__(
-        self,
-        d: sizes.Dimensions,
-        *,
-        class_token: bool,
-        mask_token: bool,
-        dtype: Dtype,
-        scan: bool,
-        attention: str | ways.Way,
-        remat: bool,
-        rngs: nnx.Rngs,
-    ):
-        width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
-        self.tokens, self.dtype = int(class_token), dtype
-        self.scan, self.remat, self.way = scan, remat, ways.named(attention)
-        common = dict(dtype=dtype, rngs=rngs)
-        self.embed = Linear(d.width, width, **common)
-        token = nnx.initializers.normal(0.02)
-        self.mask_token = nnx.data(
-            nnx.Param(token(rngs.params(), (1, 1, width))) if mask_token else None
-        )
-        self.pos_embed = FixedTable(position_table(d, width, class_token))
-        self.blocks = transformer.blocks(width, d.decoder_heads, d.decoder_depth, **common)
-        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.pred = Linear(width, values, **common)
-
-    def __call__(self, latent: jax.Array, masks: masking.Masking, *, hidden: bool) -> jax.Array:
-        """Encoder output (B, [1 +] K, D) to float32 predictions.
-
-        Args:
-          latent: of the visible patches, or of all in raster order if the encoder saw mask tokens.
-          masks: which patches those are.
-          hidden: only the hidden patches (B, M, P), in the order of `masks.hide_BM`, which is all
-            the loss needs; else all patches (B, N, P) in raster order.
-        """
-        x_BND, pos_embed = self.embed(latent), self.pos_embed[0].astype(self.dtype)
-        # Attention does not mind the order. With hidden patches first, the last block can leave
-        # out the rest; and what is looked up is a table without a gradient. Number 0 is the class
-        # token, before all patches, where there is one.
-        hide_BM = masks.hide_BM + self.tokens
-        seen_BK = jnp.pad(masks.keep_BK + self.tokens, ((0, 0), (self.tokens, 0)))
-        if self.mask_token is None:
-            hidden_BMD, x_BND = patches.take(x_BND, hide_BM), patches.take(x_BND, seen_BK)
-        else:
-            hidden_BMD = self.mask_token[...].astype(self.dtype)
-        hidden_BMD, x_BND = hidden_BMD + pos_embed[hide_BM], x_BND + pos_embed[seen_BK]
-        count = hide_BM.shape[1]
-        x_BND = transformer.apply_blocks(
-            self.blocks,
-            jnp.concatenate([hidden_BMD, x_BND], axis=1),
-            scan=self.scan,
-            remat=self.remat,
-            attend=self.way.attend,
-            queries=count if hidden else None,
-        )
-        if not hidden:
-            x_BND = jnp.concatenate([x_BND[:, count + self.tokens :], x_BND[:, :count]], axis=1)
-            x_BND = patches.take(x_BND, masks.restore_BN)
-        return self.pred(self.norm(x_BND)).astype(jnp.float32)
-
-
 class MaskedAutoencoder(nnx.Module):
     """Asymmetric encoder and decoder; the encoder sees only the visible patches.
 
@@ -108,6 +43,7 @@ class MaskedAutoencoder(nnx.Module):
       channels: values per pixel.
       mask_ratio: share of the patches that is hidden, unless a call says otherwise.
       sampling: "random", "block" or "grid" (paper, table 1f).
+      mask_unit: patches along every axis that are hidden together, or none of them.
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
       class_token: whether a class token goes along.
       mask_tokens_in_encoder: whether hidden patches go through the encoder as mask tokens
@@ -137,6 +73,7 @@ class MaskedAutoencoder(nnx.Module):
         decoder_heads: int | None = None,
         mask_ratio: float = 0.75,
         sampling: str = "random",
+        mask_unit: int = 1,
         norm_pix: bool = True,
         class_token: bool = True,
         mask_tokens_in_encoder: bool = False,
@@ -158,13 +95,14 @@ class MaskedAutoencoder(nnx.Module):
             decoder_depth=decoder_depth,
             decoder_heads=decoder_heads,
         )
-        sizes.check_mask_ratio(mask_ratio, d.patches)
+        sizes.check_mask_ratio(mask_ratio, d.grid, mask_unit)
         if sampling not in masking.SAMPLINGS:
             raise ValueError(
                 f"sampling {sampling!r} is unknown; known are {', '.join(masking.SAMPLINGS)}"
             )
         self.dimensions = d
-        self.mask_ratio, self.sampling, self.norm_pix = mask_ratio, sampling, norm_pix
+        self.mask_ratio, self.sampling, self.mask_unit = mask_ratio, sampling, mask_unit
+        self.norm_pix = norm_pix
         self.mask_tokens_in_encoder = mask_tokens_in_encoder
         common = dict(
             class_token=class_token,
@@ -198,7 +136,7 @@ class MaskedAutoencoder(nnx.Module):
           ValueError: neither or both of `key` and `noise`, or images of another shape.
         """
         ratio = self.mask_ratio if mask_ratio is None else mask_ratio
-        sizes.check_mask_ratio(ratio, self.dimensions.patches)
+        sizes.check_mask_ratio(ratio, self.dimensions.grid, self.mask_unit)
         masks = self.draw_masks(images, mask_ratio=ratio, key=key, noise=noise)
         latent = self.encode(images, masks)
         pred = self.decode(latent, masks)
@@ -241,15 +179,16 @@ class MaskedAutoencoder(nnx.Module):
         noise: jax.Array | None = None,
     ) -> masking.Masking:
         """One mask per image, from a key or from given noise (B, N)."""
-        d = self.dimensions
+        d, unit = self.dimensions, self.mask_unit
         sizes.check_images(images, d)
         if (key is None) == (noise is None):
             raise ValueError("masks need either a key or noise, and not both")
         if noise is None:
-            noise = masking.SAMPLINGS[self.sampling](key, images.shape[0], d.grid)
+            noise = masking.draw(self.sampling, key, images.shape[0], d.grid, unit)
         elif noise.shape != (images.shape[0], d.patches):
             raise ValueError(f"noise of shape {noise.shape} must be {(images.shape[0], d.patches)}")
-        return masking.from_noise(noise, masking.kept_patches(d.patches, mask_ratio))
+        together = unit ** len(d.grid)
+        return masking.from_noise(noise, masking.kept_patches(d.patches, mask_ratio, together))
 
     def encode(self, images: jax.Array, masks: masking.Masking) -> jax.Array:
         """The encoder's output for the visible patches; see `Output.latent`."""

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 
 from mae_jax.config.architecture import dimension_arguments
-from mae_jax.models import masking, sizes, transformer
+from mae_jax.models import flops, masking, sizes, transformer
 from mae_jax.models.fast import ways
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
@@ -67,6 +67,11 @@ class Objective:
         names = inspect.signature(sizes.resolve).parameters
         return sizes.resolve(**{k: v for k, v in self.arguments if k in names})
 
+    @property
+    def flops(self) -> int | None:
+        """Operations per image of a training step; None where nobody counted them."""
+        return None
+
     def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> nnx.Module:
         """A model with fresh parameters, which are the same for every way to compute attention."""
         raise NotImplementedError
@@ -114,18 +119,33 @@ class Reconstruct(Objective):
         arguments = _model_arguments(config) | dict(
             mask_ratio=model.mask_ratio,
             sampling=model.sampling,
+            mask_unit=model.mask_unit,
             norm_pix=model.norm_pix,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
         arguments = tuple(sorted(arguments.items()))
         return cls(arguments, Pixels.from_config(config), attention=model.attention)
 
+    @property
+    def flops(self) -> int:
+        names = inspect.signature(flops.training_flops).parameters
+        given = {name: value for name, value in self.arguments if name in names}
+        return flops.training_flops(self.dimensions, **given)
+
+    @property
+    def kept(self) -> int:
+        """Patches of an image that the loss leaves visible."""
+        d, given = self.dimensions, dict(self.arguments)
+        together = given["mask_unit"] ** len(d.grid)
+        return masking.kept_patches(d.patches, given["mask_ratio"], together)
+
     def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> MaskedAutoencoder:
         return MaskedAutoencoder(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
-        sample = masking.SAMPLINGS[dict(self.arguments)["sampling"]]
-        return batch | {"noise": sample(key, len(batch["image"]), self.dimensions.grid)}
+        given, count = dict(self.arguments), len(batch["image"])
+        grid, unit = self.dimensions.grid, given["mask_unit"]
+        return batch | {"noise": masking.draw(given["sampling"], key, count, grid, unit)}
 
     def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         standardise = self.pixels.standardise
@@ -197,6 +217,11 @@ class Classify(Objective):
             erasing=train.erasing,
             drop_path=model.drop_path,
         )
+
+    @property
+    def flops(self) -> int:
+        class_token = dict(self.arguments)["class_token"]
+        return flops.classifier_flops(self.dimensions, self.classes, class_token=class_token)
 
     @property
     def classes(self) -> int:

@@ -26,8 +26,8 @@ class Weights:
       tensors: by published name, float32, in PyTorch's layout; see `keymap`.
       kind: "encoder", "full" (encoder and decoder) or "classifier".
       dimensions: of the model; the decoder's mean nothing but in a full one.
-      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling: as in the
-        models; `mean_pool` says whether `fc_norm` stands in for the encoder's last norm.
+      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit: as
+        in the models; `mean_pool` says whether `fc_norm` stands in for the encoder's last norm.
       pixels: what the model is given.
       origin: where the weights come from, as JSON can hold it.
     """
@@ -41,6 +41,7 @@ class Weights:
     norm_pix: bool
     mask_ratio: float
     sampling: str
+    mask_unit: int
     pixels: Pixels
     origin: dict[str, Any]
 
@@ -57,7 +58,7 @@ class Weights:
             d = {name: value for name, value in d.items() if not name.startswith("decoder")}
         names = ["kind", "class_token", "mean_pool"]
         if self.kind == "full":
-            names += ["mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling"]
+            names += ["mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling", "mask_unit"]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
@@ -170,6 +171,7 @@ def describe(
         norm_pix=bool(known.get("norm_pix", True)),
         mask_ratio=float(known.get("mask_ratio", 0.75)),
         sampling=known.get("sampling", "random"),
+        mask_unit=int(known.get("mask_unit", 1)),
         pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
     )

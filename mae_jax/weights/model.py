@@ -51,6 +51,7 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
                 **decoder,
                 mask_ratio=weights.mask_ratio,
                 sampling=weights.sampling,
+                mask_unit=weights.mask_unit,
                 norm_pix=weights.norm_pix,
                 mask_tokens_in_encoder=weights.mask_tokens_in_encoder,
                 rngs=rngs,

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
+from mae_jax.models import sizes
 from mae_jax.pixels import Pixels
-from mae_jax.train import checkpoint, metrics, objectives, workdir
+from mae_jax.train import checkpoint, metrics, workdir
 from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
 from mae_jax.weights.described import Weights, describe
 
@@ -121,9 +123,10 @@ def _arguments(args):
 def _work_folder(path, step):
     config = config_dict.ConfigDict(workdir.read_config(path))
     found = checkpoint.read_model(str(path), step)
-    names = ("class_token", "mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling")
+    names = ("class_token", "mask_tokens_in_encoder", "norm_pix")
+    names += ("mask_ratio", "sampling", "mask_unit")
     said = {name: config.model[name] for name in names}
-    d = objectives.Reconstruct.from_config(config).dimensions
+    d = sizes.resolve(config.model.size, **dimension_arguments(config))
     flat = model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
     tensors = keymap.to_published(_without_batch_norm(flat))
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}

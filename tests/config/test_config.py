@@ -31,6 +31,8 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("model.mask_ratio", 0.999, "mask_ratio 0.999 must leave at least one patch visible"),
         ("model.mask_ratio", 0.0, "mask_ratio 0.0 must leave"),
         ("model.mask_ratio", float("nan"), "model.mask_ratio is nan"),
+        ("model.mask_unit", 4, "mask_unit 4 does not divide the 14 x 14 patches of an image"),
+        ("model.mask_unit", 0, "model.mask_unit is 0; it must be a whole number at least 1"),
         ("model.image_size", (225, 224), "image_size 225 is not divisible by patch_size 16"),
         ("model.image_size", (), "model.image_size is ()"),
         ("model.heads", 5, "width 768 is not divisible by heads 5"),
@@ -65,6 +67,15 @@ def test_wrong_values_say_what_is_right(key, value, message):
         config_lib.validate(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_config_of_before_a_key_has_its_default():
+    before = valid().to_dict()
+    del before["model"]["mask_unit"]
+    before["model"]["depth"] = 3
+    found = config_lib.with_defaults(before)
+    assert found == valid().to_dict() | {"model": valid().model.to_dict() | {"depth": 3}}
+    assert config_lib.differences(found, found | {"seed": 1}) == ["seed: 0 -> 1"]
 
 
 @pytest.mark.parametrize(
