@@ -102,6 +102,9 @@ SCHEMA: dict[str, Any] = {
             "patches along every axis that are hidden together, so that 4 hides units of 4 x 4",
             **_at_least(1),
         ),
+        "loss_on": Key(
+            "hidden", "patches that are predicted and compared", **_one_of("hidden", "all")
+        ),
         "norm_pix": Key(True, "predict pixels normalised by each patch's mean and deviation"),
         "class_token": Key(True, "carry a class token along"),
         "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),

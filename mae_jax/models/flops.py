@@ -12,6 +12,7 @@ def training_flops(
     mask_tokens_in_encoder: bool = False,
     class_token: bool = True,
     mask_unit: int = 1,
+    loss_on: str = "hidden",
 ) -> int:
     """Operations per image of one training step of a masked autoencoder.
 
@@ -25,17 +26,21 @@ def training_flops(
       mask_tokens_in_encoder: whether the encoder works on hidden patches too.
       class_token: whether a class token goes along.
       mask_unit: patches along every axis that are hidden together.
+      loss_on: "hidden", or "all" patches, which then are all predicted.
     """
     kept = masking.kept_patches(d.patches, mask_ratio, mask_unit ** len(d.grid))
-    hidden, values = d.patches - kept, math.prod(d.patch_size) * d.channels
+    values = math.prod(d.patch_size) * d.channels
     seen, token = (d.patches if mask_tokens_in_encoder else kept), int(class_token)
+    predicted, unused = d.patches - kept, kept + token
+    if loss_on == "all":
+        predicted, unused = d.patches, 0
     products = (
         seen * values * d.width
         + _blocks(seen + token, d.width, d.depth)
         + (seen + token) * d.width * d.decoder_width
         + _blocks(d.patches + token, d.decoder_width, d.decoder_depth)
-        - _left_out(d.patches + token, kept + token, d.decoder_width)
-        + hidden * d.decoder_width * values
+        - _left_out(d.patches + token, unused, d.decoder_width)
+        + predicted * d.decoder_width * values
     )
     return 3 * 2 * products
 

@@ -18,7 +18,7 @@ class Output(NamedTuple):
     """What a forward pass gives.
 
     Attributes:
-      loss: scalar float32, mean over the hidden patches of the batch.
+      loss: scalar float32, mean over the hidden patches of the batch, or over all of them.
       pred: (B, N, P) float32, predictions for all patches in raster order.
       mask: (B, N) float32, 1 where a patch was hidden.
       latent: (B, [1 +] K, D), the encoder's output, class token first, visible patches in the
@@ -44,6 +44,7 @@ class MaskedAutoencoder(nnx.Module):
       mask_ratio: share of the patches that is hidden, unless a call says otherwise.
       sampling: "random", "block" or "grid" (paper, table 1f).
       mask_unit: patches along every axis that are hidden together, or none of them.
+      loss_on: "hidden" patches, or "all".
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
       class_token: whether a class token goes along.
       mask_tokens_in_encoder: whether hidden patches go through the encoder as mask tokens
@@ -74,6 +75,7 @@ class MaskedAutoencoder(nnx.Module):
         mask_ratio: float = 0.75,
         sampling: str = "random",
         mask_unit: int = 1,
+        loss_on: str = "hidden",
         norm_pix: bool = True,
         class_token: bool = True,
         mask_tokens_in_encoder: bool = False,
@@ -102,7 +104,9 @@ class MaskedAutoencoder(nnx.Module):
             )
         self.dimensions = d
         self.mask_ratio, self.sampling, self.mask_unit = mask_ratio, sampling, mask_unit
-        self.norm_pix = norm_pix
+        if loss_on not in ("hidden", "all"):
+            raise ValueError(f"loss_on {loss_on!r} is unknown; known are hidden, all")
+        self.loss_on, self.norm_pix = loss_on, norm_pix
         self.mask_tokens_in_encoder = mask_tokens_in_encoder
         common = dict(
             class_token=class_token,
@@ -140,8 +144,8 @@ class MaskedAutoencoder(nnx.Module):
         masks = self.draw_masks(images, mask_ratio=ratio, key=key, noise=noise)
         latent = self.encode(images, masks)
         pred = self.decode(latent, masks)
-        error_BN = self.patch_errors(images, pred)
-        loss = (error_BN * masks.mask_BN).sum() / masks.mask_BN.sum()
+        error_BN, counts_BN = self.patch_errors(images, pred), self.counts(masks.mask_BN)
+        loss = (error_BN * counts_BN).sum() / counts_BN.sum()
         return Output(loss, pred, masks.mask_BN, latent)
 
     def loss(
@@ -151,7 +155,7 @@ class MaskedAutoencoder(nnx.Module):
         noise: jax.Array,
         standardise: Callable[[jax.Array], jax.Array] = lambda patches: patches,
     ) -> jax.Array:
-        """The loss of a call, scalar float32, from predictions of the hidden patches alone.
+        """The loss of a call, scalar float32, from predictions of the patches it is of alone.
 
         Args:
           images: (B, *spatial, C), of any type that `standardise` takes.
@@ -166,9 +170,10 @@ class MaskedAutoencoder(nnx.Module):
         else:
             seen, where = patches.take(patches_BNP, masks.keep_BK), dict(keep_BK=masks.keep_BK)
         latent = self.encoder.encode(standardise(seen), **where)
-        pred_BMP = self.decoder(latent, masks, hidden=True)
-        hidden = standardise(patches.take(patches_BNP, masks.hide_BM)).astype(jnp.float32)
-        return jnp.square(pred_BMP - self._target(hidden)).mean()
+        hidden = self.loss_on == "hidden"
+        pred = self.decoder(latent, masks, hidden=hidden)
+        true = patches.take(patches_BNP, masks.hide_BM) if hidden else patches_BNP
+        return jnp.square(pred - self._target(standardise(true).astype(jnp.float32))).mean()
 
     def draw_masks(
         self,
@@ -205,6 +210,10 @@ class MaskedAutoencoder(nnx.Module):
         sizes.check_images(images, self.dimensions)
         target = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
         return jnp.square(pred - self._target(target)).mean(-1)
+
+    def counts(self, mask_BN: jax.Array) -> jax.Array:
+        """(B, N): 1 for the patches that the loss is the mean of, from those that are hidden."""
+        return mask_BN if self.loss_on == "hidden" else jnp.ones_like(mask_BN)
 
     def _target(self, patches_BNP):
         if not self.norm_pix:

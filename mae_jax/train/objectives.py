@@ -120,6 +120,7 @@ class Reconstruct(Objective):
             mask_ratio=model.mask_ratio,
             sampling=model.sampling,
             mask_unit=model.mask_unit,
+            loss_on=model.loss_on,
             norm_pix=model.norm_pix,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
@@ -154,8 +155,9 @@ class Reconstruct(Objective):
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images = self.pixels.standardise(batch["image"])
         output = model(images, noise=batch["noise"])
-        hidden = model.patch_errors(images, output.pred) * output.mask
-        return {"loss": hidden.sum(1) / output.mask.sum(1)}
+        counts = model.counts(output.mask)
+        counted = model.patch_errors(images, output.pred) * counts
+        return {"loss": counted.sum(1) / counts.sum(1)}
 
     def reconstruct(self, model: MaskedAutoencoder, batch: Batch) -> tuple[jax.Array, ...]:
         """For a drawn batch: pictures (B, *spatial, C), in the units of the pixels' mean and

@@ -26,8 +26,9 @@ class Weights:
       tensors: by published name, float32, in PyTorch's layout; see `keymap`.
       kind: "encoder", "full" (encoder and decoder) or "classifier".
       dimensions: of the model; the decoder's mean nothing but in a full one.
-      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit: as
-        in the models; `mean_pool` says whether `fc_norm` stands in for the encoder's last norm.
+      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
+        loss_on: as in the models; `mean_pool` says whether `fc_norm` stands in for the encoder's
+        last norm.
       pixels: what the model is given.
       origin: where the weights come from, as JSON can hold it.
     """
@@ -42,6 +43,7 @@ class Weights:
     mask_ratio: float
     sampling: str
     mask_unit: int
+    loss_on: str
     pixels: Pixels
     origin: dict[str, Any]
 
@@ -58,7 +60,8 @@ class Weights:
             d = {name: value for name, value in d.items() if not name.startswith("decoder")}
         names = ["kind", "class_token", "mean_pool"]
         if self.kind == "full":
-            names += ["mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling", "mask_unit"]
+            names += ["mask_tokens_in_encoder", "norm_pix"]
+            names += ["mask_ratio", "sampling", "mask_unit", "loss_on"]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
@@ -172,6 +175,7 @@ def describe(
         mask_ratio=float(known.get("mask_ratio", 0.75)),
         sampling=known.get("sampling", "random"),
         mask_unit=int(known.get("mask_unit", 1)),
+        loss_on=known.get("loss_on", "hidden"),
         pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
     )

@@ -52,6 +52,7 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
                 mask_ratio=weights.mask_ratio,
                 sampling=weights.sampling,
                 mask_unit=weights.mask_unit,
+                loss_on=weights.loss_on,
                 norm_pix=weights.norm_pix,
                 mask_tokens_in_encoder=weights.mask_tokens_in_encoder,
                 rngs=rngs,

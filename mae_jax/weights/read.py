@@ -124,7 +124,7 @@ def _work_folder(path, step):
     config = config_dict.ConfigDict(workdir.read_config(path))
     found = checkpoint.read_model(str(path), step)
     names = ("class_token", "mask_tokens_in_encoder", "norm_pix")
-    names += ("mask_ratio", "sampling", "mask_unit")
+    names += ("mask_ratio", "sampling", "mask_unit", "loss_on")
     said = {name: config.model[name] for name in names}
     d = sizes.resolve(config.model.size, **dimension_arguments(config))
     flat = model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both

@@ -76,6 +76,7 @@ def changed(one, other) -> set[str]:
     [
         ({"model__mask_unit": 2}, {"noise"}),
         ({"model__sampling": "block"}, {"noise"}),
+        ({"model__loss_on": "all"}, {"loss", "measured"}),
         ({"model__norm_pix": True}, {"loss", "measured"}),
     ],
     ids=str,
@@ -93,6 +94,21 @@ def test_a_run_hides_whole_units(sampling):
     units = np.asarray(mask).reshape(2, 2, 2, 2).swapaxes(1, 2).reshape(4, 4)
     assert sorted(units.sum(1)) == [0, 4, 4, 4] and pictures.shape == (1, 8, 8, 3)
     assert objective.kept == 4 and objective.flops == Reconstruct.from_config(tiny()).flops
+
+
+def test_a_loss_on_all_patches_is_their_mean():
+    objective = Reconstruct.from_config(tiny(model__loss_on="all"))
+    model, images = objective.create(nnx.Rngs(0)), jnp.asarray(PHOTO[None, :8, :8])
+    standard = objective.pixels.standardise(images)
+    output = model(standard, noise=NOISE[:1])
+    expected = np.asarray(model.patch_errors(standard, output.pred)).mean()
+    for found in (
+        output.loss,
+        objective.loss(model, {"image": images, "noise": NOISE[:1]}),
+        objective.measure(model, {"image": images, "noise": NOISE[:1]})["loss"][0],
+    ):
+        assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert objective.flops > Reconstruct.from_config(tiny()).flops
 
 
 def test_what_is_counted_is_what_is_kept():
