@@ -1,5 +1,7 @@
 """What several config keys, or keys and devices, must fulfil together."""
 
+import math
+
 from ml_collections import config_dict
 
 from mae_jax.config.architecture import dimension_arguments
@@ -70,6 +72,12 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             sizes.check_mask_ratio(model.mask_ratio, dimensions.grid, model.mask_unit)
     except ValueError as error:
         raise UsageError(f"config section model: {error}") from None
+    values = math.prod(dimensions.patch_size) * dimensions.channels
+    if train.objective == "reconstruct" and model.target == "pca" and model.pca_components > values:
+        raise UsageError(
+            f"model.pca_components {model.pca_components} is more than the {values} values of a "
+            "patch, which has no more principal components"
+        )
     if model.pool == "token" and not model.class_token:
         raise UsageError("model.pool 'token' needs model.class_token=True")
     if train.objective == "probe" and model.pool != "token":

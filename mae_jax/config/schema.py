@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mae_jax.config import functions
 from mae_jax.pixels import KINDS, MAX_PIXELS
 
 
@@ -42,6 +43,13 @@ def _above(low, **kwargs):
 def _one_of(*values, **kwargs):
     names = ", ".join(str(value) for value in values)
     return dict(allowed=lambda value: value in values, range=f"one of {names}", **kwargs)
+
+
+def _one_of_or_function(*values):
+    return dict(
+        allowed=lambda value: value in values or functions.is_named(value),
+        range=f"one of {', '.join(values)}, or a function of your own, {functions.FORM}",
+    )
 
 
 def _within(low, high, **kwargs):
@@ -105,7 +113,16 @@ SCHEMA: dict[str, Any] = {
         "loss_on": Key(
             "hidden", "patches that are predicted and compared", **_one_of("hidden", "all")
         ),
-        "norm_pix": Key(True, "predict pixels normalised by each patch's mean and deviation"),
+        "norm_pix": Key(
+            True, "normalise each patch by its mean and deviation, before it is compared"
+        ),
+        "target": Key(
+            "pixels",
+            "what is predicted of a patch: its pixels; pca, its largest PCA coefficients; or the "
+            "code that a tokenizer gives it",
+            **_one_of_or_function("pixels", "pca"),
+        ),
+        "pca_components": Key(96, "coefficients that target pca has", **_at_least(1)),
         "class_token": Key(True, "carry a class token along"),
         "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
         "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),

@@ -11,7 +11,7 @@ import numpy as np
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.inference.views import views
-from mae_jax.models import masking, patches, sizes
+from mae_jax.models import masking, patches, sizes, targets
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.visualize import reconstruction, tokens
 from mae_jax.weights import model as model_lib
@@ -46,6 +46,8 @@ def reconstruct(
     """
     if weights.kind != "full":
         raise UsageError(f"reconstructing needs a decoder, and these are of kind {weights.kind!r}")
+    if not targets.TARGETS[weights.target].pictured:
+        raise UsageError(f"this model predicts {weights.target}, which cannot be drawn")
     d, ratio = weights.dimensions, weights.mask_ratio if mask_ratio is None else mask_ratio
     sampling = sampling or weights.sampling
     if sampling not in masking.SAMPLINGS:

@@ -1,7 +1,5 @@
 """The light transformer that predicts hidden patches from what the encoder made of the others."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,11 +12,12 @@ from mae_jax.models.layers import LayerNorm, Linear
 
 
 class Decoder(nnx.Module):
-    """Light transformer from visible tokens and mask tokens to the pixels of patches."""
+    """Light transformer from visible tokens and mask tokens to `values` numbers per patch."""
 
     def __init__(
         self,
         d: sizes.Dimensions,
+        values: int,
         *,
         class_token: bool,
         mask_token: bool,
@@ -28,7 +27,7 @@ class Decoder(nnx.Module):
         remat: bool,
         rngs: nnx.Rngs,
     ):
-        width, values = d.decoder_width, math.prod(d.patch_size) * d.channels
+        width = d.decoder_width
         self.tokens, self.dtype = int(class_token), dtype
         self.scan, self.remat, self.way = scan, remat, ways.named(attention)
         common = dict(dtype=dtype, rngs=rngs)

@@ -1,5 +1,6 @@
 """The masked autoencoder (He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mae_jax.models import masking, patches, sizes
+from mae_jax.models import masking, patches, sizes, targets
 from mae_jax.models.decoder import Decoder
 from mae_jax.models.encoder import Encoder
 from mae_jax.models.fast import ways
@@ -19,7 +20,8 @@ class Output(NamedTuple):
 
     Attributes:
       loss: scalar float32, mean over the hidden patches of the batch, or over all of them.
-      pred: (B, N, P) float32, predictions for all patches in raster order.
+      pred: (B, N, P) float32, predictions for all patches in raster order; of another target than
+        pixels as many numbers as that has.
       mask: (B, N) float32, 1 where a patch was hidden.
       latent: (B, [1 +] K, D), the encoder's output, class token first, visible patches in the
         order of their noise (all patches in raster order with mask tokens in the encoder).
@@ -46,6 +48,8 @@ class MaskedAutoencoder(nnx.Module):
       mask_unit: patches along every axis that are hidden together, or none of them.
       loss_on: "hidden" patches, or "all".
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
+      target: what is predicted of a patch, "pixels", "pca" or "tokens"; see `targets`.
+      target_size: how many PCA coefficients, or different tokens.
       class_token: whether a class token goes along.
       mask_tokens_in_encoder: whether hidden patches go through the encoder as mask tokens
         (paper, table 1c) instead of being left out.
@@ -77,6 +81,8 @@ class MaskedAutoencoder(nnx.Module):
         mask_unit: int = 1,
         loss_on: str = "hidden",
         norm_pix: bool = True,
+        target: str = "pixels",
+        target_size: int | None = None,
         class_token: bool = True,
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
@@ -117,7 +123,10 @@ class MaskedAutoencoder(nnx.Module):
             rngs=rngs,
         )
         self.encoder = Encoder(d, mask_token=mask_tokens_in_encoder, **common)
-        self.decoder = Decoder(d, mask_token=not mask_tokens_in_encoder, **common)
+        pixels = math.prod(d.patch_size) * d.channels
+        self.target = targets.make(target, pixels, norm_pix=norm_pix, size=target_size)
+        values = self.target.values
+        self.decoder = Decoder(d, values, mask_token=not mask_tokens_in_encoder, **common)
 
     def __call__(
         self,
@@ -126,6 +135,7 @@ class MaskedAutoencoder(nnx.Module):
         mask_ratio: float | None = None,
         key: jax.Array | None = None,
         noise: jax.Array | None = None,
+        codes: jax.Array | None = None,
     ) -> Output:
         """Hides patches, encodes the rest, predicts the hidden ones.
 
@@ -135,16 +145,18 @@ class MaskedAutoencoder(nnx.Module):
           key: draws a mask for each sample by the model's sampling.
           noise: (B, N), instead of a key: the patches of lowest noise stay visible. A mask of
             one's own (1 = hidden) is such a noise.
+          codes: (B, N), what a model of tokens is to predict.
 
         Raises:
-          ValueError: neither or both of `key` and `noise`, or images of another shape.
+          ValueError: neither or both of `key` and `noise`, no codes where they are needed, or
+            images of another shape.
         """
         ratio = self.mask_ratio if mask_ratio is None else mask_ratio
         sizes.check_mask_ratio(ratio, self.dimensions.grid, self.mask_unit)
         masks = self.draw_masks(images, mask_ratio=ratio, key=key, noise=noise)
         latent = self.encode(images, masks)
         pred = self.decode(latent, masks)
-        error_BN, counts_BN = self.patch_errors(images, pred), self.counts(masks.mask_BN)
+        error_BN, counts_BN = self.patch_errors(images, pred, codes), self.counts(masks.mask_BN)
         loss = (error_BN * counts_BN).sum() / counts_BN.sum()
         return Output(loss, pred, masks.mask_BN, latent)
 
@@ -154,6 +166,7 @@ class MaskedAutoencoder(nnx.Module):
         *,
         noise: jax.Array,
         standardise: Callable[[jax.Array], jax.Array] = lambda patches: patches,
+        codes: jax.Array | None = None,
     ) -> jax.Array:
         """The loss of a call, scalar float32, from predictions of the patches it is of alone.
 
@@ -162,6 +175,7 @@ class MaskedAutoencoder(nnx.Module):
           noise: (B, N), as of a call.
           standardise: makes of patches, (B, any, P), what a call would have. Images of bytes are
             cut into patches, and those chosen, in a quarter of the memory.
+          codes: as of a call.
         """
         masks = self.draw_masks(images, mask_ratio=self.mask_ratio, noise=noise)
         patches_BNP = patches.patchify(images, self.dimensions.patch_size)
@@ -172,8 +186,12 @@ class MaskedAutoencoder(nnx.Module):
         latent = self.encoder.encode(standardise(seen), **where)
         hidden = self.loss_on == "hidden"
         pred = self.decoder(latent, masks, hidden=hidden)
-        true = patches.take(patches_BNP, masks.hide_BM) if hidden else patches_BNP
-        return jnp.square(pred - self._target(standardise(true).astype(jnp.float32))).mean()
+        if codes is None:
+            true = patches.take(patches_BNP, masks.hide_BM) if hidden else patches_BNP
+            true = self.target(standardise(true).astype(jnp.float32))
+        else:
+            true = jnp.take_along_axis(codes, masks.hide_BM, axis=1) if hidden else codes
+        return self.target.errors(pred, true).mean()
 
     def draw_masks(
         self,
@@ -202,37 +220,36 @@ class MaskedAutoencoder(nnx.Module):
         return self.encoder(images, keep_BK=masks.keep_BK)
 
     def decode(self, latent: jax.Array, masks: masking.Masking) -> jax.Array:
-        """Predictions (B, N, P) for all patches from the encoder's output."""
+        """Predictions for all patches, as `Output.pred`, from the encoder's output."""
         return self.decoder(latent, masks, hidden=False)
 
-    def patch_errors(self, images: jax.Array, pred: jax.Array) -> jax.Array:
-        """Mean squared error of each patch, (B, N) float32, against the target."""
+    def patch_errors(
+        self, images: jax.Array, pred: jax.Array, codes: jax.Array | None = None
+    ) -> jax.Array:
+        """Error of each patch, (B, N) float32, against the target; of pixels the mean square."""
         sizes.check_images(images, self.dimensions)
-        target = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
-        return jnp.square(pred - self._target(target)).mean(-1)
+        true = codes
+        if codes is None:
+            true = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
+            true = self.target(true)
+        return self.target.errors(pred, true).mean(-1)
 
     def counts(self, mask_BN: jax.Array) -> jax.Array:
         """(B, N): 1 for the patches that the loss is the mean of, from those that are hidden."""
         return mask_BN if self.loss_on == "hidden" else jnp.ones_like(mask_BN)
-
-    def _target(self, patches_BNP):
-        if not self.norm_pix:
-            return patches_BNP
-        mean, deviation = patches.moments(patches_BNP)
-        return (patches_BNP - mean) / deviation
 
     def predicted_images(self, images: jax.Array, output: Output) -> jax.Array:
         """Reconstructions (B, *spatial, C): visible patches pasted back, norm-pix undone.
 
         With a norm-pix target the model predicts a patch only up to its mean and deviation; those
         of the true patch are used, for pictures only (paper, figure 2 shows raw-pixel models).
+
+        Raises:
+          ValueError: the target cannot be drawn, or images of another shape.
         """
         d = self.dimensions
         sizes.check_images(images, d)
         truth = patches.patchify(images.astype(jnp.float32), d.patch_size)
-        pred = output.pred
-        if self.norm_pix:
-            mean, deviation = patches.moments(truth)
-            pred = pred * deviation + mean
+        pred = self.target.picture(output.pred, truth)
         filled = jnp.where(output.mask[..., None] > 0, pred, truth)
         return patches.unpatchify(filled, d.grid, d.patch_size)

@@ -7,6 +7,7 @@ that has an equal one.
 import dataclasses
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -15,12 +16,12 @@ import optax
 from flax import nnx
 
 from mae_jax.config.architecture import dimension_arguments
-from mae_jax.models import flops, masking, sizes, transformer
+from mae_jax.models import flops, masking, sizes, targets, transformer
 from mae_jax.models.fast import ways
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
 from mae_jax.pixels import Pixels
-from mae_jax.train import mixing
+from mae_jax.train import mixing, own
 
 Batch = dict[str, jax.Array]
 _TOP = 5
@@ -111,21 +112,46 @@ class Objective:
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruct(Objective):
-    """Predict the pixels of hidden patches (paper, section 3)."""
+    """Predict hidden patches (paper, section 3).
+
+    Attributes:
+      tokenizer: gives every patch a code, where codes are predicted: from images in the units of
+        the pixels' mean and deviation, (B, *spatial, C) float32, to (B, N) int32.
+    """
+
+    tokenizer: Callable[[jax.Array], jax.Array] | None = None
 
     @classmethod
     def from_config(cls, config) -> "Reconstruct":
+        """As a config says.
+
+        Raises:
+          UsageError: a function that it names cannot be had, or is not what it should be.
+        """
         model = config.model
+        tokenizer, target, size = None, model.target, None
+        if target == "pca":
+            size = model.pca_components
+        elif target not in targets.TARGETS:
+            tokenizer = own.tokenizer(target, config)
+            target, size = "tokens", tokenizer.vocabulary
         arguments = _model_arguments(config) | dict(
             mask_ratio=model.mask_ratio,
             sampling=model.sampling,
             mask_unit=model.mask_unit,
             loss_on=model.loss_on,
             norm_pix=model.norm_pix,
+            target=target,
+            target_size=size,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
         arguments = tuple(sorted(arguments.items()))
-        return cls(arguments, Pixels.from_config(config), attention=model.attention)
+        return cls(arguments, Pixels.from_config(config), model.attention, tokenizer)
+
+    @property
+    def needs_directions(self) -> bool:
+        """Whether a state is complete only with what `train.directions` measures."""
+        return dict(self.arguments)["target"] == "pca"
 
     @property
     def flops(self) -> int:
@@ -146,24 +172,33 @@ class Reconstruct(Objective):
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
         given, count = dict(self.arguments), len(batch["image"])
         grid, unit = self.dimensions.grid, given["mask_unit"]
-        return batch | {"noise": masking.draw(given["sampling"], key, count, grid, unit)}
+        drawn = batch | {"noise": masking.draw(given["sampling"], key, count, grid, unit)}
+        if self.tokenizer is not None:
+            drawn["codes"] = self.tokenizer(self.pixels.in_units(batch["image"]))
+        return drawn
 
     def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         standardise = self.pixels.standardise
-        return model.loss(batch["image"], noise=batch["noise"], standardise=standardise)
+        drawn = dict(noise=batch["noise"], codes=batch.get("codes"))
+        return model.loss(batch["image"], standardise=standardise, **drawn)
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images = self.pixels.standardise(batch["image"])
-        output = model(images, noise=batch["noise"])
+        codes = batch.get("codes")
+        output = model(images, noise=batch["noise"], codes=codes)
         counts = model.counts(output.mask)
-        counted = model.patch_errors(images, output.pred) * counts
+        counted = model.patch_errors(images, output.pred, codes) * counts
         return {"loss": counted.sum(1) / counts.sum(1)}
 
-    def reconstruct(self, model: MaskedAutoencoder, batch: Batch) -> tuple[jax.Array, ...]:
+    def reconstruct(
+        self, model: MaskedAutoencoder, batch: Batch
+    ) -> tuple[jax.Array | None, jax.Array]:
         """For a drawn batch: pictures (B, *spatial, C), in the units of the pixels' mean and
-        deviation, and the mask (B, N)."""
+        deviation, or None where the target cannot be drawn, and the mask (B, N)."""
         images = self.pixels.standardise(batch["image"])
-        output = model(images, noise=batch["noise"])
+        output = model(images, noise=batch["noise"], codes=batch.get("codes"))
+        if not model.target.pictured:
+            return None, output.mask
         return self.pixels.restored(model.predicted_images(images, output)), output.mask
 
     def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:

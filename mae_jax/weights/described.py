@@ -27,8 +27,8 @@ class Weights:
       kind: "encoder", "full" (encoder and decoder) or "classifier".
       dimensions: of the model; the decoder's mean nothing but in a full one.
       class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
-        loss_on: as in the models; `mean_pool` says whether `fc_norm` stands in for the encoder's
-        last norm.
+        loss_on, target: as in the models; `mean_pool` says whether `fc_norm` stands in for the
+        encoder's last norm.
       pixels: what the model is given.
       origin: where the weights come from, as JSON can hold it.
     """
@@ -44,6 +44,7 @@ class Weights:
     sampling: str
     mask_unit: int
     loss_on: str
+    target: str
     pixels: Pixels
     origin: dict[str, Any]
 
@@ -61,7 +62,7 @@ class Weights:
         names = ["kind", "class_token", "mean_pool"]
         if self.kind == "full":
             names += ["mask_tokens_in_encoder", "norm_pix"]
-            names += ["mask_ratio", "sampling", "mask_unit", "loss_on"]
+            names += ["mask_ratio", "sampling", "mask_unit", "loss_on", "target"]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
@@ -176,6 +177,7 @@ def describe(
         sampling=known.get("sampling", "random"),
         mask_unit=int(known.get("mask_unit", 1)),
         loss_on=known.get("loss_on", "hidden"),
+        target=structure["target"],
         pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
     )
@@ -200,6 +202,7 @@ def _structure(tensors, known):
         class_token=bool(known.get("class_token", "cls_token" in tensors)),
         mean_pool=any(name.startswith("fc_norm.") for name in tensors),
         mask_tokens_in_encoder="encoder_mask_token" in tensors,
+        target="pca" if "target_components" in tensors else known.get("target", "pixels"),
     )
 
 

@@ -46,6 +46,7 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
     def create():
         rngs = nnx.Rngs(0)
         if weights.kind == "full":
+            pixels = weights.target == "pixels"
             return MaskedAutoencoder(
                 **arguments,
                 **decoder,
@@ -53,6 +54,8 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
                 sampling=weights.sampling,
                 mask_unit=weights.mask_unit,
                 loss_on=weights.loss_on,
+                target=weights.target,
+                target_size=None if pixels else len(weights.tensors["decoder_pred.weight"]),
                 norm_pix=weights.norm_pix,
                 mask_tokens_in_encoder=weights.mask_tokens_in_encoder,
                 rngs=rngs,

@@ -78,6 +78,10 @@ def changed(one, other) -> set[str]:
         ({"model__sampling": "block"}, {"noise"}),
         ({"model__loss_on": "all"}, {"loss", "measured"}),
         ({"model__norm_pix": True}, {"loss", "measured"}),
+        (
+            {"model__target": "pca", "model__pca_components": 4},
+            {"predicts", "decoded", "loss", "measured"},
+        ),
     ],
     ids=str,
 )
