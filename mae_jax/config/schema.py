@@ -103,7 +103,9 @@ SCHEMA: dict[str, Any] = {
         "decoder_heads": Key(None, "decoder attention heads", kind=int, **_at_least(1)),
         "mask_ratio": Key(0.75, "share of the patches that is hidden", **_within(0.0, 1.0)),
         "sampling": Key(
-            "random", "how hidden patches are chosen", **_one_of("random", "block", "grid")
+            "random",
+            "how hidden patches are chosen",
+            **_one_of_or_function("random", "block", "grid"),
         ),
         "mask_unit": Key(
             1,

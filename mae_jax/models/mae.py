@@ -44,7 +44,9 @@ class MaskedAutoencoder(nnx.Module):
       patch_size: pixels, one number or one per axis.
       channels: values per pixel.
       mask_ratio: share of the patches that is hidden, unless a call says otherwise.
-      sampling: "random", "block" or "grid" (paper, table 1f).
+      sampling: "random", "block" or "grid" (paper, table 1f), or a function like those of
+        `masking`. A name of another form, FILE:NAME, says where such a function was: without it
+        a call needs `noise`.
       mask_unit: patches along every axis that are hidden together, or none of them.
       loss_on: "hidden" patches, or "all".
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
@@ -77,7 +79,7 @@ class MaskedAutoencoder(nnx.Module):
         decoder_depth: int | None = None,
         decoder_heads: int | None = None,
         mask_ratio: float = 0.75,
-        sampling: str = "random",
+        sampling: str | masking.Sampling = "random",
         mask_unit: int = 1,
         loss_on: str = "hidden",
         norm_pix: bool = True,
@@ -104,10 +106,8 @@ class MaskedAutoencoder(nnx.Module):
             decoder_heads=decoder_heads,
         )
         sizes.check_mask_ratio(mask_ratio, d.grid, mask_unit)
-        if sampling not in masking.SAMPLINGS:
-            raise ValueError(
-                f"sampling {sampling!r} is unknown; known are {', '.join(masking.SAMPLINGS)}"
-            )
+        if not callable(sampling) and ":" not in sampling:
+            masking.check_known(sampling)
         self.dimensions = d
         self.mask_ratio, self.sampling, self.mask_unit = mask_ratio, sampling, mask_unit
         if loss_on not in ("hidden", "all"):

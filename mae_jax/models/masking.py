@@ -6,7 +6,7 @@ is 1 where a patch is to be hidden and 0 elsewhere keeps the visible ones in ras
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -113,25 +113,36 @@ def block_noise(key: jax.Array, batch: int, grid: Sequence[int]) -> jax.Array:
     return -(first + raster)
 
 
-SAMPLINGS = {"random": random_noise, "block": block_noise, "grid": grid_noise}
+Sampling = Callable[[jax.Array, int, Sequence[int]], jax.Array]
+SAMPLINGS: dict[str, Sampling] = {"random": random_noise, "block": block_noise, "grid": grid_noise}
+
+
+def check_known(sampling: str) -> None:
+    """Raises ValueError unless it is one of `SAMPLINGS`."""
+    if sampling not in SAMPLINGS:
+        known = ", ".join(SAMPLINGS)
+        raise ValueError(f"sampling {sampling!r} is unknown; known are {known}")
 
 
 def draw(
-    sampling: str, key: jax.Array, batch: int, grid: Sequence[int], unit: int = 1
+    sampling: str | Sampling, key: jax.Array, batch: int, grid: Sequence[int], unit: int = 1
 ) -> jax.Array:
-    """Noise of every patch, (B, N), by one of `SAMPLINGS`.
+    """Noise of every patch, (B, N).
 
     Args:
-      sampling: its name.
+      sampling: one of `SAMPLINGS`, or a function like them.
       grid: of patches.
       unit: patches along every axis that are hidden together, or none of them (as in SimMIM and
         Pixio): the sampling then draws on the grid of such units.
 
     Raises:
-      ValueError: units do not divide the grid.
+      ValueError: units do not divide the grid, or there is no such sampling.
     """
     units = grid_of_units(grid, unit)
-    noise_BU = SAMPLINGS[sampling](key, batch, units)
+    if not callable(sampling):
+        check_known(sampling)
+        sampling = SAMPLINGS[sampling]
+    noise_BU = sampling(key, batch, units)
     if unit == 1:
         return noise_BU
     # Their ranks: units of equal noise would be mixed, patch by patch, when patches are sorted.

@@ -115,10 +115,12 @@ class Reconstruct(Objective):
     """Predict hidden patches (paper, section 3).
 
     Attributes:
+      sample: draws the masks; see `models.masking`.
       tokenizer: gives every patch a code, where codes are predicted: from images in the units of
         the pixels' mean and deviation, (B, *spatial, C) float32, to (B, N) int32.
     """
 
+    sample: masking.Sampling = masking.random_noise
     tokenizer: Callable[[jax.Array], jax.Array] | None = None
 
     @classmethod
@@ -145,8 +147,10 @@ class Reconstruct(Objective):
             target_size=size,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
-        arguments = tuple(sorted(arguments.items()))
-        return cls(arguments, Pixels.from_config(config), model.attention, tokenizer)
+        plain = cls(tuple(sorted(arguments.items())), Pixels.from_config(config), model.attention)
+        units = masking.grid_of_units(plain.dimensions.grid, model.mask_unit)
+        sample = own.sampling(model.sampling, units)
+        return dataclasses.replace(plain, sample=sample, tokenizer=tokenizer)
 
     @property
     def needs_directions(self) -> bool:
@@ -170,9 +174,9 @@ class Reconstruct(Objective):
         return MaskedAutoencoder(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
-        given, count = dict(self.arguments), len(batch["image"])
-        grid, unit = self.dimensions.grid, given["mask_unit"]
-        drawn = batch | {"noise": masking.draw(given["sampling"], key, count, grid, unit)}
+        count, grid = len(batch["image"]), self.dimensions.grid
+        unit = dict(self.arguments)["mask_unit"]
+        drawn = batch | {"noise": masking.draw(self.sample, key, count, grid, unit)}
         if self.tokenizer is not None:
             drawn["codes"] = self.tokenizer(self.pixels.in_units(batch["image"]))
         return drawn

@@ -1,6 +1,7 @@
 """Functions of one's own that pre-training uses, looked at before anything depends on them."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +10,37 @@ import jax.numpy as jnp
 from mae_jax.config import functions
 from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
-from mae_jax.models import sizes
+from mae_jax.models import masking, sizes
+
+
+def sampling(name: str, grid: Sequence[int], key: str = "model.sampling") -> masking.Sampling:
+    """The sampling of a name: one of `masking.SAMPLINGS`, or a function of one's own.
+
+    Args:
+      grid: that it draws on, which is of units where patches are hidden in such.
+      key: to name in errors.
+
+    Raises:
+      UsageError: it cannot be had, or does not give every place of the grid a number.
+    """
+    if name in masking.SAMPLINGS:
+        return masking.SAMPLINGS[name]
+    if not functions.is_named(name):
+        known = ", ".join(masking.SAMPLINGS)
+        raise UsageError(f"{key} {name!r} is unknown; known are {known}, and {functions.FORM}")
+    sample, count = functions.load(key, name), math.prod(grid)
+
+    def two(random):
+        return sample(random, 2, tuple(grid))
+
+    made = _traced(key, name, two, jax.random.key(0))
+    if made.shape != (2, count) or not jnp.issubdtype(made.dtype, jnp.number):
+        raise UsageError(
+            f"{key} {name!r} gives {made.dtype} {made.shape} for 2 images of "
+            f"{' x '.join(map(str, grid))} patches; it must give numbers {(2, count)}, the lowest "
+            "of those that stay visible"
+        )
+    return sample
 
 
 def tokenizer(name: str, config) -> Callable[[jax.Array], jax.Array]:
