@@ -42,16 +42,17 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"at most one of data.labels_per_class (now {data.labels_per_class}) and "
             f"data.labels_share (now {data.labels_share}) may be set"
         )
-    if data.randaugment and data.pixels == "float32":
-        raise UsageError(
-            f"data.randaugment {data.randaugment} works on uint8, and data.pixels is "
-            f"{data.pixels!r}; set data.randaugment=0"
-        )
-    if data.randaugment and model.channels not in (1, 3):
-        raise UsageError(
-            f"data.randaugment {data.randaugment} needs grey or colour images; model.channels is "
-            f"{model.channels}"
-        )
+    for name in ("randaugment", "color_jitter"):
+        if data[name] and data.pixels == "float32":
+            raise UsageError(
+                f"data.{name} {data[name]} works on uint8, and data.pixels is {data.pixels!r}; "
+                f"set data.{name}=0"
+            )
+        if data[name] and model.channels not in (1, 3):
+            raise UsageError(
+                f"data.{name} {data[name]} needs grey or colour images; model.channels is "
+                f"{model.channels}"
+            )
     peak = train.base_lr * data.batch_size / 256
     if trains and train.min_lr > peak:
         raise UsageError(

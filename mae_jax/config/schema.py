@@ -190,11 +190,29 @@ SCHEMA: dict[str, Any] = {
             **_at_least(0),
         ),
         "cache": Key(False, "keep decoded images in memory (for small sets)"),
+        "crop": Key(
+            "random",
+            "what training sees of an image: a part of random size and place; fixed, a part of one "
+            "size, at a random place; none, the middle, as in evaluation",
+            **_one_of("none", "fixed", "random"),
+        ),
+        "fixed_crop": Key(
+            0.875,
+            "side of a fixed crop, as a share of the image's shorter side",
+            allowed=lambda share: 0 < share <= 1,
+            range="above 0 and at most 1",
+        ),
         "crop_scale": Key(
             (0.2, 1.0), "area of a random crop, as a share of the image", **_interval
         ),
         "crop_ratio": Key((3 / 4, 4 / 3), "width over height of a random crop", **_interval),
         "flip": Key(True, "mirror every second image"),
+        "color_jitter": Key(
+            0.0,
+            "how much brightness, contrast and saturation change, each by a factor in 1 - this to "
+            "1 + this; 0 is off",
+            **_within(0, 1),
+        ),
         "randaugment": Key(
             0, "operations of RandAugment per image, timm's that increase; 0 is off", **_at_least(0)
         ),

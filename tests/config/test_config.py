@@ -49,6 +49,8 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("data.pixels", "int8", "data.pixels is 'int8'; it must be text one of uint8, float32"),
         ("data.mean", (0.5, 0.5), "data.mean (0.5, 0.5) must have one value per channel, 3"),
         ("data.crop_scale", (0.0, 1.0), "data.crop_scale is (0.0, 1.0)"),
+        ("data.crop", "centre", "data.crop is 'centre'; it must be text one of none, fixed, rando"),
+        ("data.color_jitter", 1.5, "data.color_jitter is 1.5; it must be a number from 0 to 1"),
         ("train.accumulate", 3, "data.batch_size 4096 is not divisible by train.accumulate 3"),
         ("data.mean", ("a",), "data.mean is ('a',); it must be a tuple of numbers"),
         ("data.mean", ((0.5,),), "data.mean is ((0.5,),); it must be a tuple of numbers"),

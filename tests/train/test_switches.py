@@ -77,6 +77,10 @@ def changed(one, other) -> set[str]:
         ({"model__mask_unit": 2}, {"noise"}),
         ({"model__sampling": "block"}, {"noise"}),
         ({"model__loss_on": "all"}, {"loss", "measured"}),
+        ({"data__crop": "none"}, {"views"}),
+        ({"data__crop": "fixed"}, {"views"}),
+        ({"data__color_jitter": 0.4}, {"views"}),
+        ({"data__fixed_crop": 0.5}, set()),  # of crops that are fixed
         ({"model__norm_pix": True}, {"loss", "measured"}),
         (
             {"model__target": "pca", "model__pca_components": 4},
