@@ -79,6 +79,10 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"model.pca_components {model.pca_components} is more than the {values} values of a "
             "patch, which has no more principal components"
         )
+    if model.class_tokens > 1 and not model.class_token:
+        raise UsageError(
+            f"model.class_tokens {model.class_tokens} needs model.class_token=True, and it is False"
+        )
     if model.pool == "token" and not model.class_token:
         raise UsageError("model.pool 'token' needs model.class_token=True")
     if train.objective == "probe" and model.pool != "token":

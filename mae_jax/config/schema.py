@@ -126,6 +126,7 @@ SCHEMA: dict[str, Any] = {
         ),
         "pca_components": Key(96, "coefficients that target pca has", **_at_least(1)),
         "class_token": Key(True, "carry a class token along"),
+        "class_tokens": Key(1, "how many, where there is one", **_at_least(1)),
         "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
         "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),
         "drop_path": Key(

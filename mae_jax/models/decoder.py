@@ -19,7 +19,7 @@ class Decoder(nnx.Module):
         d: sizes.Dimensions,
         values: int,
         *,
-        class_token: bool,
+        class_token: bool | int,
         mask_token: bool,
         dtype: Dtype,
         scan: bool,
@@ -36,13 +36,13 @@ class Decoder(nnx.Module):
         self.mask_token = nnx.data(
             nnx.Param(token(rngs.params(), (1, 1, width))) if mask_token else None
         )
-        self.pos_embed = FixedTable(position_table(d, width, class_token))
+        self.pos_embed = FixedTable(position_table(d, width, self.tokens))
         self.blocks = transformer.blocks(width, d.decoder_heads, d.decoder_depth, **common)
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.pred = Linear(width, values, **common)
 
     def __call__(self, latent: jax.Array, masks: masking.Masking, *, hidden: bool) -> jax.Array:
-        """Encoder output (B, [1 +] K, D) to float32 predictions.
+        """Encoder output (B, T + K, D) to float32 predictions.
 
         Args:
           latent: of the visible patches, or of all in raster order if the encoder saw mask tokens.
@@ -52,10 +52,12 @@ class Decoder(nnx.Module):
         """
         x_BND, pos_embed = self.embed(latent), self.pos_embed[0].astype(self.dtype)
         # Attention does not mind the order. With hidden patches first, the last block can leave
-        # out the rest; and what is looked up is a table without a gradient. Number 0 is the class
-        # token, before all patches, where there is one.
+        # out the rest; and what is looked up is a table without a gradient. Class tokens, where
+        # there are some, have the first numbers, before all patches.
         hide_BM = masks.hide_BM + self.tokens
         seen_BK = jnp.pad(masks.keep_BK + self.tokens, ((0, 0), (self.tokens, 0)))
+        if self.tokens > 1:
+            seen_BK = seen_BK.at[:, : self.tokens].set(jnp.arange(self.tokens)[None])
         if self.mask_token is None:
             hidden_BMD, x_BND = patches.take(x_BND, hide_BM), patches.take(x_BND, seen_BK)
         else:

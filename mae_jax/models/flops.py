@@ -10,7 +10,7 @@ def training_flops(
     d: Dimensions,
     mask_ratio: float,
     mask_tokens_in_encoder: bool = False,
-    class_token: bool = True,
+    class_token: bool | int = True,
     mask_unit: int = 1,
     loss_on: str = "hidden",
 ) -> int:
@@ -24,7 +24,7 @@ def training_flops(
       d: the model's dimensions.
       mask_ratio: share of the patches that is hidden.
       mask_tokens_in_encoder: whether the encoder works on hidden patches too.
-      class_token: whether a class token goes along.
+      class_token: whether a class token goes along, or how many.
       mask_unit: patches along every axis that are hidden together.
       loss_on: "hidden", or "all" patches, which then are all predicted.
     """
@@ -45,7 +45,7 @@ def training_flops(
     return 3 * 2 * products
 
 
-def classifier_flops(d: Dimensions, classes: int, *, class_token: bool = True) -> int:
+def classifier_flops(d: Dimensions, classes: int, *, class_token: bool | int = True) -> int:
     """The same for a classifier: the encoder on all patches, and a linear head."""
     tokens, values = d.patches + int(class_token), math.prod(d.patch_size) * d.channels
     products = d.patches * values * d.width + _blocks(tokens, d.width, d.depth) + d.width * classes

@@ -23,7 +23,7 @@ class Output(NamedTuple):
       pred: (B, N, P) float32, predictions for all patches in raster order; of another target than
         pixels as many numbers as that has.
       mask: (B, N) float32, 1 where a patch was hidden.
-      latent: (B, [1 +] K, D), the encoder's output, class token first, visible patches in the
+      latent: (B, T + K, D), the encoder's output, class tokens first, visible patches in the
         order of their noise (all patches in raster order with mask tokens in the encoder).
     """
 
@@ -52,7 +52,7 @@ class MaskedAutoencoder(nnx.Module):
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
       target: what is predicted of a patch, "pixels", "pca" or "tokens"; see `targets`.
       target_size: how many PCA coefficients, or different tokens.
-      class_token: whether a class token goes along.
+      class_token: whether a class token goes along, or how many.
       mask_tokens_in_encoder: whether hidden patches go through the encoder as mask tokens
         (paper, table 1c) instead of being left out.
       dtype: of the computation; parameters are float32.
@@ -85,7 +85,7 @@ class MaskedAutoencoder(nnx.Module):
         norm_pix: bool = True,
         target: str = "pixels",
         target_size: int | None = None,
-        class_token: bool = True,
+        class_token: bool | int = True,
         mask_tokens_in_encoder: bool = False,
         dtype: Dtype = jnp.float32,
         scan: bool = False,

@@ -38,7 +38,7 @@ def _model_arguments(config) -> dict[str, Any]:
     model = config.model
     return dimension_arguments(config) | dict(
         size=model.size,
-        class_token=model.class_token,
+        class_token=model.class_token and model.class_tokens,
         dtype=compute_dtype(model.dtype),
         scan=model.scan,
         remat=model.remat,
@@ -208,8 +208,7 @@ class Reconstruct(Objective):
     def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         """(B, D) float32: the encoder's patch tokens, nothing hidden, averaged."""
         tokens = model.encoder(self.pixels.standardise(batch["image"]))
-        first = 0 if model.encoder.cls_token is None else 1
-        return tokens[:, first:].astype(jnp.float32).mean(1)
+        return tokens[:, model.encoder.tokens :].astype(jnp.float32).mean(1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Weights:
       tensors: by published name, float32, in PyTorch's layout; see `keymap`.
       kind: "encoder", "full" (encoder and decoder) or "classifier".
       dimensions: of the model; the decoder's mean nothing but in a full one.
-      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
+      class_tokens: how many.
+      mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
         loss_on, target: as in the models; `mean_pool` says whether `fc_norm` stands in for the
         encoder's last norm.
       pixels: what the model is given.
@@ -36,7 +37,7 @@ class Weights:
     tensors: dict[str, np.ndarray]
     kind: str
     dimensions: sizes.Dimensions
-    class_token: bool
+    class_tokens: int
     mean_pool: bool
     mask_tokens_in_encoder: bool
     norm_pix: bool
@@ -47,6 +48,11 @@ class Weights:
     target: str
     pixels: Pixels
     origin: dict[str, Any]
+
+    @property
+    def class_token(self) -> bool:
+        """Whether there is one."""
+        return self.class_tokens > 0
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -91,7 +97,9 @@ class Weights:
         tensors = dict(self.tensors)
         for name in ("pos_embed", "decoder_pos_embed"):
             if name in tensors:
-                tensors[name] = patches.resize_positions(tensors[name], old.grid, new.grid)
+                tensors[name] = patches.resize_positions(
+                    tensors[name], old.grid, new.grid, self.class_tokens
+                )
         pixels = self.pixels.resized(new.image_size)
         return dataclasses.replace(self, tensors=tensors, dimensions=new, pixels=pixels)
 
@@ -162,14 +170,18 @@ def describe(
     if part == "encoder" or (part == "no_decoder" and kind == "full"):
         kind, structure["mask_tokens_in_encoder"] = "encoder", False
         tensors = {name: tensors[name] for name in keymap.expected(kind, **structure)}
-    dimensions = _dimensions(tensors, known, given.get("image_size"), kind, structure, source)
+    tokens = int(structure["class_token"])
+    if tokens and tensors["cls_token"].ndim == 3:
+        tokens = tensors["cls_token"].shape[1]
+    size = given.get("image_size")
+    dimensions = _dimensions(tensors, known, size, kind, structure | {"tokens": tokens}, source)
     if kind == "full" and "norm_pix" not in known:
         raise _unsaid(source, "norm_pix", "whether it predicts normalised pixels")
     return Weights(
         tensors={n: np.asarray(t, np.float32) for n, t in tensors.items()},
         kind=kind,
         dimensions=dimensions,
-        class_token=structure["class_token"],
+        class_tokens=tokens,
         mean_pool=structure["mean_pool"],
         mask_tokens_in_encoder=structure["mask_tokens_in_encoder"],
         norm_pix=bool(known.get("norm_pix", True)),
@@ -264,8 +276,8 @@ def _image_size(tensors, known, given, patch, structure, source):
     """Of the images the weights were made for: said, seen in the positions, square, or given."""
     table = tensors["pos_embed"]
     if table.ndim != 3:
-        raise UsageError(f"{source}: pos_embed is {table.shape}; it must be (1, [1 +] N, D)")
-    count = table.shape[1] - structure["class_token"]
+        raise UsageError(f"{source}: pos_embed is {table.shape}; it must be (1, T + N, D)")
+    count = table.shape[1] - structure["tokens"]
     if "image_size" in known:
         sides = sizes.per_axis(_same(known["image_size"]))
         if patches.count(patches.grid_shape(sides, patch)) == count:
@@ -273,7 +285,7 @@ def _image_size(tensors, known, given, patch, structure, source):
         raise UsageError(
             f"{source}: image_size {sides} in patches of {patch} does not fit its {count} positions"
         )
-    grid = position_grid.seen(table[0, structure["class_token"] :])
+    grid = position_grid.seen(table[0, structure["tokens"] :])
     if grid is None and given is not None:
         grid = patches.grid_shape(sizes.per_axis(given), patch)
         if patches.count(grid) != count:

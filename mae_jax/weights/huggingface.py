@@ -118,6 +118,10 @@ def config(weights: Weights) -> dict[str, Any]:
             f"transformers' ViTMAE predicts pixels, and these weights predict {weights.target}; "
             "give --part=encoder"
         )
+    if weights.class_tokens > 1:
+        raise UsageError(
+            f"transformers' ViT has one class token, and these weights have {weights.class_tokens}"
+        )
     if len(set(d.patch_size)) > 1:
         raise UsageError(f"transformers' ViT has square patches, and these are {d.patch_size}")
     kinds = {

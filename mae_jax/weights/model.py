@@ -26,7 +26,7 @@ class _Holder(nnx.Module):
         d = weights.dimensions
         self.encoder = encoder_lib.Encoder(
             d,
-            class_token=weights.class_token,
+            class_token=weights.class_tokens,
             final_norm=not weights.mean_pool,
             dtype=jnp.dtype(dtype),
             scan=scan,
@@ -41,7 +41,7 @@ class _Holder(nnx.Module):
 def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
     encoder = dataclasses.asdict(weights.dimensions)
     decoder = {name: encoder.pop(name) for name in list(encoder) if name.startswith("decoder_")}
-    arguments = encoder | dict(class_token=weights.class_token, dtype=dtype, scan=scan)
+    arguments = encoder | dict(class_token=weights.class_tokens, dtype=dtype, scan=scan)
 
     def create():
         rngs = nnx.Rngs(0)

@@ -32,6 +32,7 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("model.mask_ratio", 0.0, "mask_ratio 0.0 must leave"),
         ("model.mask_ratio", float("nan"), "model.mask_ratio is nan"),
         ("model.mask_unit", 4, "mask_unit 4 does not divide the 14 x 14 patches of an image"),
+        ("model.class_tokens", 0, "model.class_tokens is 0; it must be a whole number at least 1"),
         ("model.mask_unit", 0, "model.mask_unit is 0; it must be a whole number at least 1"),
         ("model.image_size", (225, 224), "image_size 225 is not divisible by patch_size 16"),
         ("model.image_size", (), "model.image_size is ()"),
@@ -69,6 +70,13 @@ def test_wrong_values_say_what_is_right(key, value, message):
         config_lib.validate(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_several_class_tokens_need_one():
+    config = valid()
+    config.model.class_token, config.model.class_tokens = False, 4
+    with pytest.raises(UsageError, match=r"class_tokens 4 needs model.class_token=True, and it is"):
+        config_lib.validate(config)
 
 
 def test_a_config_of_before_a_key_has_its_default():

@@ -76,6 +76,10 @@ def changed(one, other) -> set[str]:
     [
         ({"model__mask_unit": 2}, {"noise"}),
         ({"model__sampling": "block"}, {"noise"}),
+        (
+            {"model__class_tokens": 3},
+            {"encoder", "decoder", "latent", "decoded", "loss", "measured"},
+        ),
         ({"model__loss_on": "all"}, {"loss", "measured"}),
         ({"data__crop": "none"}, {"views"}),
         ({"data__crop": "fixed"}, {"views"}),
