@@ -68,7 +68,8 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
 def _target(weights: Weights) -> str:
     if weights.target == "tokens":
         return "tokens"
-    what = "PCA coefficients of " if weights.target == "pca" else ""
+    known = {"pixels": "", "pca": "PCA coefficients of "}
+    what = known.get(weights.target, f"{weights.target} of ")
     return f"{what}{'normalised' if weights.norm_pix else 'raw'} pixels"
 
 

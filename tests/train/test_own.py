@@ -1,5 +1,8 @@
 """Masks of one's own: a function that the config names."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +94,15 @@ def test_what_cannot_be_found_is_refused(tmp_path):
             own.sampling(name, (4, 4))
     with pytest.raises(UsageError, match="model.sampling is 'spiral'; it must be text one of rand"):
         tiny(model__sampling="spiral")
+
+
+def test_the_mask_of_the_docs(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "extend.md").read_text()
+    (text,) = (t for t in re.findall(r"```python\n(.*?)```", page, re.S) if "def centre" in t)
+    (tmp_path / "my_masks.py").write_text(text)
+    found = seen(tiny(model__sampling=f"{tmp_path}/my_masks.py:centre"))["noise"]
+    visible = np.argsort(found, axis=1)[:, :4]
+    np.testing.assert_array_equal(np.sort(visible), [[0, 3, 12, 15]] * 2)  # the corners
 
 
 def test_a_package_of_ones_own():

@@ -1,6 +1,8 @@
 """Targets other than pixels: what they compare, and that a model keeps what they need."""
 
+import re
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from mae_jax.data import loader
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import UsageError
 from mae_jax.models import patches, targets
+from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.train import directions, loop
 from mae_jax.train.objectives import Reconstruct
 
@@ -88,6 +91,35 @@ def test_coefficients_are_not_whitened():
     other = cut[::-1]
     between = target.errors(target(cut), target(other)).mean()
     np.testing.assert_allclose(between, jnp.square(cut - other).mean(), rtol=1e-5)
+
+
+def example(page, name):
+    """Python of a page of the docs that defines a name."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    (found,) = (t for t in re.findall(r"```python\n(.*?)```", text, re.S) if f" {name}(" in t)
+    return found
+
+
+def test_the_target_of_the_docs(monkeypatch):
+    names = vars(targets) | {}
+    exec(example("extend.md", "Mean"), names)
+    monkeypatch.setitem(targets.TARGETS, "mean", names["Mean"])
+    model = MaskedAutoencoder(
+        image_size=8, patch_size=2, width=8, depth=1, heads=2, decoder_width=8, decoder_depth=1,
+        decoder_heads=2, target="mean", rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    output = model(IMAGES / 255, noise=NOISE)
+    assert output.pred.shape == (2, 16, 1)
+    assert model.predicted_images(IMAGES / 255, output).shape == IMAGES.shape
+
+
+def test_the_tokenizer_of_the_docs(tmp_path):
+    (tmp_path / "my_tokens.py").write_text(example("switches.md", "codes"))
+    objective = Reconstruct.from_config(
+        tiny(model__target=f"{tmp_path}/my_tokens.py:codes", model__image_size=(224,),
+             model__patch_size=(16,))
+    )  # fmt: skip
+    assert dict(objective.arguments)["target_size"] == 8
 
 
 TOKENIZER = """
