@@ -34,7 +34,7 @@ def _read(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / "config.json").read_text())
         config = pixels.settled(config_lib.with_defaults(record["config"]))
         return json.loads(json.dumps(record | {"config": config}))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(
             f"{str(folder)!r} is not the work folder of a run: it has no readable config.json"
         ) from None
