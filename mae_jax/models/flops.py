@@ -13,6 +13,7 @@ def training_flops(
     class_token: bool | int = True,
     mask_unit: int = 1,
     loss_on: str = "hidden",
+    target_size: int | None = None,
 ) -> int:
     """Operations per image of one training step of a masked autoencoder.
 
@@ -27,6 +28,7 @@ def training_flops(
       class_token: whether a class token goes along, or how many.
       mask_unit: patches along every axis that are hidden together.
       loss_on: "hidden", or "all" patches, which then are all predicted.
+      target_size: numbers predicted of a patch; its pixels by default.
     """
     kept = masking.kept_patches(d.patches, mask_ratio, mask_unit ** len(d.grid))
     values = math.prod(d.patch_size) * d.channels
@@ -40,7 +42,7 @@ def training_flops(
         + (seen + token) * d.width * d.decoder_width
         + _blocks(d.patches + token, d.decoder_width, d.decoder_depth)
         - _left_out(d.patches + token, unused, d.decoder_width)
-        + predicted * d.decoder_width * values
+        + predicted * d.decoder_width * (target_size or values)
     )
     return 3 * 2 * products
 

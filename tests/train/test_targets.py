@@ -172,6 +172,11 @@ def test_tokens_are_learned_by_cross_entropy(tokens, loss_on):
     assert float(objective.loss(model, batch)) == pytest.approx(expected, rel=1e-5)
     measured = objective.measure(model, batch)["loss"]
     assert float(measured.mean()) == pytest.approx(expected, rel=1e-5)
+    pixels = Reconstruct.from_config(tiny(model__loss_on=loss_on))
+    predicted = (
+        12 if loss_on == "hidden" else 16
+    )  # of 8 numbers each by the decoder, 3 or 12 values
+    assert pixels.flops - objective.flops == 6 * predicted * 8 * (12 - 3)
     pictures, mask = objective.reconstruct(model, batch)
     assert pictures is None and (mask == output.mask).all()
     with pytest.raises(ValueError, match="needs codes="):
