@@ -271,6 +271,13 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def of_first(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of process 0, in all processes; the others give some of the same shapes."""
+    if not several():
+        return arrays
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(arrays))
+
+
 def exchange(text: str) -> list[str]:
     """The texts of all processes, in their order."""
     if not several():

@@ -108,15 +108,24 @@ class Pixels:
           images: (…, C) uint8; or float32 in the units of mean and deviation. The last axis may
             hold the channels of several pixels, as that of patches does.
         """
-        import jax.numpy as jnp  # not above: data workers have no use for jax
+        import jax.numpy as jnp
 
         shape, repeats = (1,) * (images.ndim - 1) + (-1,), images.shape[-1] // self.channels
         mean, std = (
             jnp.tile(jnp.asarray(v, jnp.float32), repeats).reshape(shape)
             for v in (self.mean, self.std)
         )
+        return (self.in_units(images) - mean) / std
+
+    def in_units(self, images):
+        """Images as they travel to a device, float32 in the units of mean and deviation.
+
+        For uint8 that is 0 to 1.
+        """
+        import jax.numpy as jnp  # not above: data workers have no use for jax
+
         values = images / jnp.float32(255) if images.dtype == jnp.uint8 else images
-        return (values.astype(jnp.float32) - mean) / std
+        return values.astype(jnp.float32)
 
     def restored(self, standard):
         """Standardised images (…, C) back in the units of mean and deviation."""

@@ -135,7 +135,10 @@ def _of(key) -> list[str]:
     """What can be chosen from for a config key."""
     if key.type is bool:
         return ["True", "False"]
-    return key.range.removeprefix("one of ").split(", ") if key.range.startswith("one of ") else []
+    if not key.range.startswith("one of "):
+        return []
+    words = key.range.removeprefix("one of ").split(", ")
+    return [word for word in words if " " not in word]
 
 
 def _cases(rows) -> str:

@@ -53,7 +53,7 @@ VERB = Verb(
         images_lib.IMAGES,
         Flag("out", "FILE.png", "the picture"),
         Flag("mask_ratio", "R", "share of the patches that is hidden; the model's own by default"),
-        Flag("sampling", "random|block|grid", "the model's own by default"),
+        Flag("sampling", "random|block|grid", "or FILE.py:NAME; the model's own by default"),
         Flag("seed", "N", "draws the masks"),
         *sources.FLAGS,
     ),

@@ -8,6 +8,7 @@ from mae_jax.config.reading import (
     take_given_source,
     unknown_key,
     validate,
+    with_defaults,
 )
 from mae_jax.config.resuming import DATA, MAY_CHANGE, changes, check_allowed, differences
 
@@ -24,4 +25,5 @@ __all__ = [
     "take_given_source",
     "unknown_key",
     "validate",
+    "with_defaults",
 ]

@@ -34,7 +34,8 @@ def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -
     """
     if config.model.image_size is None:
         config.model.image_size = tuple(source["model"]["image_size"])
-    for name in ("size", "patch_size", "channels", "width", "depth", "heads", "class_token"):
+    names = ["size", "patch_size", "channels", "width", "depth", "heads"]
+    for name in (*names, "class_token", "class_tokens"):
         value = source["model"][name]
         config.model[name] = tuple(value) if isinstance(value, list) else value
     names = ["pixels", "mean", "std"]

@@ -1,5 +1,7 @@
 """What several config keys, or keys and devices, must fulfil together."""
 
+import math
+
 from ml_collections import config_dict
 
 from mae_jax.config.architecture import dimension_arguments
@@ -40,16 +42,17 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"at most one of data.labels_per_class (now {data.labels_per_class}) and "
             f"data.labels_share (now {data.labels_share}) may be set"
         )
-    if data.randaugment and data.pixels == "float32":
-        raise UsageError(
-            f"data.randaugment {data.randaugment} works on uint8, and data.pixels is "
-            f"{data.pixels!r}; set data.randaugment=0"
-        )
-    if data.randaugment and model.channels not in (1, 3):
-        raise UsageError(
-            f"data.randaugment {data.randaugment} needs grey or colour images; model.channels is "
-            f"{model.channels}"
-        )
+    for name in ("randaugment", "color_jitter"):
+        if data[name] and data.pixels == "float32":
+            raise UsageError(
+                f"data.{name} {data[name]} works on uint8, and data.pixels is {data.pixels!r}; "
+                f"set data.{name}=0"
+            )
+        if data[name] and model.channels not in (1, 3):
+            raise UsageError(
+                f"data.{name} {data[name]} needs grey or colour images; model.channels is "
+                f"{model.channels}"
+            )
     peak = train.base_lr * data.batch_size / 256
     if trains and train.min_lr > peak:
         raise UsageError(
@@ -67,9 +70,19 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
     try:
         dimensions = sizes.resolve(model.size, **dimension_arguments(config))
         if train.objective == "reconstruct":
-            sizes.check_mask_ratio(model.mask_ratio, dimensions.patches)
+            sizes.check_mask_ratio(model.mask_ratio, dimensions.grid, model.mask_unit)
     except ValueError as error:
         raise UsageError(f"config section model: {error}") from None
+    values = math.prod(dimensions.patch_size) * dimensions.channels
+    if train.objective == "reconstruct" and model.target == "pca" and model.pca_components > values:
+        raise UsageError(
+            f"model.pca_components {model.pca_components} is more than the {values} values of a "
+            "patch, which has no more principal components"
+        )
+    if model.class_tokens > 1 and not model.class_token:
+        raise UsageError(
+            f"model.class_tokens {model.class_tokens} needs model.class_token=True, and it is False"
+        )
     if model.pool == "token" and not model.class_token:
         raise UsageError("model.pool 'token' needs model.class_token=True")
     if train.objective == "probe" and model.pool != "token":

@@ -35,6 +35,17 @@ def default_config() -> config_dict.ConfigDict:
     return build(SCHEMA).lock()
 
 
+def with_defaults(resolved: dict[str, Any]) -> dict[str, Any]:
+    """A resolved config with the defaults of keys that its version did not know.
+
+    They are what that version did: a new key's default leaves everything as it was.
+    """
+    config = default_config().to_dict()
+    for name, section in resolved.items():
+        config[name] = config.get(name, {}) | section if isinstance(section, dict) else section
+    return config
+
+
 def nearest(unknown: str) -> str:
     """The key of the schema most like `unknown`, for an error message."""
     names = [name for name, _ in all_keys()]

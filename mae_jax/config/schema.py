@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mae_jax.config import functions
 from mae_jax.pixels import KINDS, MAX_PIXELS
 
 
@@ -42,6 +43,13 @@ def _above(low, **kwargs):
 def _one_of(*values, **kwargs):
     names = ", ".join(str(value) for value in values)
     return dict(allowed=lambda value: value in values, range=f"one of {names}", **kwargs)
+
+
+def _one_of_or_function(*values):
+    return dict(
+        allowed=lambda value: value in values or functions.is_named(value),
+        range=f"one of {', '.join(values)}, or a function of your own, {functions.FORM}",
+    )
 
 
 def _within(low, high, **kwargs):
@@ -95,10 +103,30 @@ SCHEMA: dict[str, Any] = {
         "decoder_heads": Key(None, "decoder attention heads", kind=int, **_at_least(1)),
         "mask_ratio": Key(0.75, "share of the patches that is hidden", **_within(0.0, 1.0)),
         "sampling": Key(
-            "random", "how hidden patches are chosen", **_one_of("random", "block", "grid")
+            "random",
+            "how hidden patches are chosen",
+            **_one_of_or_function("random", "block", "grid"),
         ),
-        "norm_pix": Key(True, "predict pixels normalised by each patch's mean and deviation"),
+        "mask_unit": Key(
+            1,
+            "patches along every axis that are hidden together, so that 4 hides units of 4 x 4",
+            **_at_least(1),
+        ),
+        "loss_on": Key(
+            "hidden", "patches that are predicted and compared", **_one_of("hidden", "all")
+        ),
+        "norm_pix": Key(
+            True, "normalise each patch by its mean and deviation, before it is compared"
+        ),
+        "target": Key(
+            "pixels",
+            "what is predicted of a patch: its pixels; pca, its largest PCA coefficients; or the "
+            "code that a tokenizer gives it",
+            **_one_of_or_function("pixels", "pca"),
+        ),
+        "pca_components": Key(96, "coefficients that target pca has", **_at_least(1)),
         "class_token": Key(True, "carry a class token along"),
+        "class_tokens": Key(1, "how many, where there is one", **_at_least(1)),
         "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
         "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),
         "drop_path": Key(
@@ -163,11 +191,29 @@ SCHEMA: dict[str, Any] = {
             **_at_least(0),
         ),
         "cache": Key(False, "keep decoded images in memory (for small sets)"),
+        "crop": Key(
+            "random",
+            "what training sees of an image: a part of random size and place; fixed, a part of one "
+            "size, at a random place; none, the middle, as in evaluation",
+            **_one_of("none", "fixed", "random"),
+        ),
+        "fixed_crop": Key(
+            0.875,
+            "side of a fixed crop, as a share of the image's shorter side",
+            allowed=lambda share: 0 < share <= 1,
+            range="above 0 and at most 1",
+        ),
         "crop_scale": Key(
             (0.2, 1.0), "area of a random crop, as a share of the image", **_interval
         ),
         "crop_ratio": Key((3 / 4, 4 / 3), "width over height of a random crop", **_interval),
         "flip": Key(True, "mirror every second image"),
+        "color_jitter": Key(
+            0.0,
+            "how much brightness, contrast and saturation change, each by a factor in 1 - this to "
+            "1 + this; 0 is off",
+            **_within(0, 1),
+        ),
         "randaugment": Key(
             0, "operations of RandAugment per image, timm's that increase; 0 is off", **_at_least(0)
         ),

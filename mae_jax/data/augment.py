@@ -60,14 +60,35 @@ def central_box(
     Returns:
       left, top, width, height.
     """
-    # Rounded down and, in the middle, to even, as torchvision does.
+    tall, long = _resized(height, width, size, share)
+    left, top = round((long - size[1]) / 2), round((tall - size[0]) / 2)  # as torchvision does
+    return _in_the_original(height, width, size, (tall, long), (left, top))
+
+
+def fixed_box(
+    height: int, width: int, size: tuple[int, int], share: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """As `central_box`, cut out at a random place: a crop of fixed size."""
+    tall, long = _resized(height, width, size, share)
+    left, top = (int(rng.integers(0, w - s + 1)) for w, s in ((long, size[1]), (tall, size[0])))
+    return _in_the_original(height, width, size, (tall, long), (left, top))
+
+
+def _resized(height, width, size, share):
+    """Height and width that an image is resized to before a part of `size` is cut out."""
+    # Rounded down, as torchvision does.
     if height * size[1] <= width * size[0]:
         tall = resized_side(size[0], share)
         long = tall * width // height
     else:
         long = resized_side(size[1], share)
         tall = long * height // width
-    left, top = round((long - size[1]) / 2), round((tall - size[0]) / 2)
+    return tall, long
+
+
+def _in_the_original(height, width, size, resized, place):
+    """Where a part at (left, top) of the resized image comes from."""
+    (tall, long), (left, top) = resized, place
     return (
         left * width / long,
         top * height / tall,

@@ -14,6 +14,7 @@ import numpy as np
 
 from mae_jax.data import augment, images, memory, workers
 from mae_jax.data.broken import Ledger, first_sound
+from mae_jax.data.jitter import ColourJitter
 from mae_jax.data.order import Order, view_rng
 from mae_jax.data.randaugment import RandAugment
 from mae_jax.data.records import Batch, Source
@@ -26,25 +27,36 @@ class Picture:
 
     Attributes:
       pixels: what the network is given.
-      crop_scale, crop_ratio, flip: the training augmentation.
+      crop: which part training sees: "random" in size and place; "fixed" in size, at a random
+        place; or "none", the middle, as in evaluation.
+      crop_scale, crop_ratio: of a random crop.
+      fixed_crop: side of a fixed crop, as a share of the image's shorter side.
+      flip: whether every second image is mirrored.
       randaugment: what comes after it, or None.
+      jitter: of colours, what comes last, or None.
     """
 
     pixels: Pixels
+    crop: str = "random"
     crop_scale: tuple[float, float] = (1.0, 1.0)
     crop_ratio: tuple[float, float] = (1.0, 1.0)
+    fixed_crop: float = 1.0
     flip: bool = False
     randaugment: RandAugment | None = None
+    jitter: ColourJitter | None = None
 
     @classmethod
     def from_config(cls, config) -> "Picture":
         data, pixels = config.data, Pixels.from_config(config)
         return cls(
             pixels,
+            crop=data.crop,
             crop_scale=tuple(data.crop_scale),
             crop_ratio=tuple(data.crop_ratio),
+            fixed_crop=data.fixed_crop,
             flip=data.flip,
             randaugment=_randaugment(data, pixels) if data.randaugment else None,
+            jitter=ColourJitter(data.color_jitter) if data.color_jitter else None,
         )
 
     @property
@@ -63,16 +75,23 @@ class Picture:
           rngs: one for each view.
           wanted: which of the views to make; all of them decide how finely it is decoded.
         """
-        boxes = [
-            augment.random_box(image.height, image.width, rng, self.crop_scale, self.crop_ratio)
-            for rng in rngs
-        ]
+        boxes = [self._box(image, rng) for rng in rngs]
         mirrored = [self.flip and rng.random() < 0.5 for rng in rngs]
-        views = image.views(boxes, self.pixels.size)
+        # Crops that are not random in size are those of an image that was resized as a whole.
+        views = image.views(boxes, self.pixels.size, around=self.crop != "random")
         made = [augment.mirror(views[k]) if mirrored[k] else views[k] for k in wanted]
-        if self.randaugment is None:
-            return made
-        return [self.randaugment.on_pixels(x, rngs[k]) for x, k in zip(made, wanted, strict=True)]
+        for change in (self.randaugment, self.jitter):
+            if change is not None:
+                made = [change.on_pixels(x, rngs[k]) for x, k in zip(made, wanted, strict=True)]
+        return made
+
+    def _box(self, image, rng):
+        height, width, size = image.height, image.width, self.pixels.size
+        if self.crop == "none":
+            return augment.central_box(height, width, size, self.pixels.crop)
+        if self.crop == "fixed":
+            return augment.fixed_box(height, width, size, self.fixed_crop, rng)
+        return augment.random_box(height, width, rng, self.crop_scale, self.crop_ratio)
 
     def plain(self, image: images.Image) -> np.ndarray:
         """The evaluation view of an image, (H, W, C)."""

@@ -11,8 +11,9 @@ import numpy as np
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.inference.views import views
-from mae_jax.models import masking, patches, sizes
+from mae_jax.models import masking, patches, sizes, targets
 from mae_jax.models.mae import MaskedAutoencoder
+from mae_jax.train import own
 from mae_jax.visualize import reconstruction, tokens
 from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
@@ -46,19 +47,21 @@ def reconstruct(
     """
     if weights.kind != "full":
         raise UsageError(f"reconstructing needs a decoder, and these are of kind {weights.kind!r}")
+    if not targets.TARGETS[weights.target].pictured:
+        raise UsageError(f"this model predicts {weights.target}, which cannot be drawn")
     d, ratio = weights.dimensions, weights.mask_ratio if mask_ratio is None else mask_ratio
-    sampling = sampling or weights.sampling
-    if sampling not in masking.SAMPLINGS:
-        known = ", ".join(masking.SAMPLINGS)
-        raise UsageError(f"sampling {sampling!r} is unknown; known are {known}")
+    unit = weights.mask_unit
     try:
-        sizes.check_mask_ratio(ratio, d.patches)
+        sizes.check_mask_ratio(ratio, d.grid, unit)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    units = masking.grid_of_units(d.grid, unit)
+    sample = own.sampling(sampling or weights.sampling, units, "sampling")
     path = picture_path(out)
     originals, pixels = _open(images, weights), weights.pixels
     model: MaskedAutoencoder = model_lib.build(weights)
-    noise = masking.SAMPLINGS[sampling](jax.random.key(seed), len(originals), d.grid)
+    key = jax.random.key(seed)
+    noise = masking.draw(sample, key, len(originals), d.grid, unit)
     standard = pixels.standardise(jnp.asarray(originals))
     output = model(standard, mask_ratio=ratio, noise=noise)
     made = np.asarray(pixels.restored(model.predicted_images(standard, output)))

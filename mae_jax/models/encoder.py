@@ -34,20 +34,21 @@ class PatchEmbed(nnx.Module):
         return products.project(patches_BNP.astype(self.dtype), kernel_PD) + bias_D[None, None]
 
 
-def position_table(d: Dimensions, width: int, class_token: bool) -> jax.Array:
-    """Sine-cosine positions, (1, [1 +] N, width); the class token's row is zero."""
+def position_table(d: Dimensions, width: int, class_tokens: int) -> jax.Array:
+    """Sine-cosine positions, (1, T + N, width); the rows of the T class tokens are zero."""
     table = patches.sincos_positions(d.grid, width)
-    if class_token:
-        table = np.concatenate([np.zeros((1, width), np.float32), table])
+    if class_tokens:
+        table = np.concatenate([np.zeros((class_tokens, width), np.float32), table])
     return jnp.asarray(table)[None]
 
 
 class Encoder(nnx.Module):
-    """Patches, positions, optional class token, blocks and the last LayerNorm.
+    """Patches, positions, optional class tokens, blocks and the last LayerNorm.
 
     Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`.
 
     Args:
+      class_token: how many class tokens; True is one.
       final_norm: False where a head brings its own norm instead.
       frozen: how many of the first blocks no gradient goes into, nor into what is before them.
       mask_token: whether hidden patches go through the encoder too, as a learned token (the
@@ -59,7 +60,7 @@ class Encoder(nnx.Module):
         self,
         d: Dimensions,
         *,
-        class_token: bool = True,
+        class_token: bool | int = True,
         final_norm: bool = True,
         mask_token: bool = False,
         trainable_positions: bool = False,
@@ -72,16 +73,17 @@ class Encoder(nnx.Module):
     ):
         self.dimensions, self.dtype, self.frozen = d, dtype, frozen
         self.scan, self.remat, self.way = scan, remat, ways.named(attention)
+        self.tokens = count = int(class_token)
         token = nnx.initializers.normal(0.02)
         self.patch_embed = PatchEmbed(d, dtype=dtype, rngs=rngs)
         self.cls_token = nnx.data(
-            nnx.Param(token(rngs.params(), (1, 1, d.width))) if class_token else None
+            nnx.Param(token(rngs.params(), (1, count, d.width))) if count else None
         )
         self.mask_token = nnx.data(
             nnx.Param(token(rngs.params(), (1, 1, d.width))) if mask_token else None
         )
         kind = nnx.Param if trainable_positions else FixedTable
-        self.pos_embed = kind(position_table(d, d.width, class_token))
+        self.pos_embed = kind(position_table(d, d.width, count))
         self.blocks = transformer.blocks(d.width, d.heads, d.depth, dtype=dtype, rngs=rngs)
         norm = LayerNorm(d.width, dtype=dtype, rngs=rngs) if final_norm else None
         self.norm = nnx.data(norm)
@@ -103,7 +105,7 @@ class Encoder(nnx.Module):
           scales: of the blocks' branches, (B, depth, 2); see `transformer.drop_path_scales`.
 
         Returns:
-          (B, [1 +] K, D): the class token first where there is one, then the patches.
+          (B, T + K, D): the class tokens first where there are some, then the patches.
 
         Raises:
           ValueError: images of another shape than the model's.
@@ -155,7 +157,8 @@ class Encoder(nnx.Module):
         """How every token of the last block looks at every other, (B, H, T, T) float32.
 
         Args:
-          images: (B, *spatial, C) standardised; T is 1 + N with a class token, which comes first.
+          images: (B, *spatial, C) standardised; T counts class tokens, which come first, and
+            patches.
 
         Raises:
           ValueError: images of another shape than the model's.
@@ -177,8 +180,8 @@ class Encoder(nnx.Module):
         keep_BK: jax.Array | None = None,
         mask_BN: jax.Array | None = None,
     ) -> jax.Array:
-        """What the first block reads, (B, [1 +] K, D); arguments as of `encode`."""
-        tokens = 0 if self.cls_token is None else 1
+        """What the first block reads, (B, T + K, D); arguments as of `encode`."""
+        tokens = self.tokens
         pos_embed = self.pos_embed[...].astype(self.dtype)
         pos_BND = pos_embed[:, tokens:]
         if keep_BK is not None:
@@ -189,7 +192,13 @@ class Encoder(nnx.Module):
             x_BND = jnp.where(mask_BN[..., None] > 0, hidden, x_BND)
         x_BND = x_BND + jnp.broadcast_to(pos_BND, x_BND.shape)
         if tokens:
-            cls = self.cls_token[...].astype(self.dtype) + pos_embed[:, :1]
-            cls = jnp.broadcast_to(cls, (x_BND.shape[0], 1, cls.shape[-1]))
+            cls = self.cls_token[...].astype(self.dtype) + pos_embed[:, :tokens]
+            cls = jnp.broadcast_to(cls, (x_BND.shape[0], tokens, cls.shape[-1]))
             x_BND = jnp.concatenate([cls, x_BND], axis=1)
         return x_BND
+
+    def class_features(self, x_BND: jax.Array) -> jax.Array:
+        """Of the encoder's output, (B, D): the class token, or the mean of several."""
+        if self.tokens == 1:
+            return x_BND[:, 0]
+        return x_BND[:, : self.tokens].mean(1)

@@ -10,7 +10,10 @@ def training_flops(
     d: Dimensions,
     mask_ratio: float,
     mask_tokens_in_encoder: bool = False,
-    class_token: bool = True,
+    class_token: bool | int = True,
+    mask_unit: int = 1,
+    loss_on: str = "hidden",
+    target_size: int | None = None,
 ) -> int:
     """Operations per image of one training step of a masked autoencoder.
 
@@ -22,23 +25,29 @@ def training_flops(
       d: the model's dimensions.
       mask_ratio: share of the patches that is hidden.
       mask_tokens_in_encoder: whether the encoder works on hidden patches too.
-      class_token: whether a class token goes along.
+      class_token: whether a class token goes along, or how many.
+      mask_unit: patches along every axis that are hidden together.
+      loss_on: "hidden", or "all" patches, which then are all predicted.
+      target_size: numbers predicted of a patch; its pixels by default.
     """
-    kept = masking.kept_patches(d.patches, mask_ratio)
-    hidden, values = d.patches - kept, math.prod(d.patch_size) * d.channels
+    kept = masking.kept_patches(d.patches, mask_ratio, mask_unit ** len(d.grid))
+    values = math.prod(d.patch_size) * d.channels
     seen, token = (d.patches if mask_tokens_in_encoder else kept), int(class_token)
+    predicted, unused = d.patches - kept, kept + token
+    if loss_on == "all":
+        predicted, unused = d.patches, 0
     products = (
         seen * values * d.width
         + _blocks(seen + token, d.width, d.depth)
         + (seen + token) * d.width * d.decoder_width
         + _blocks(d.patches + token, d.decoder_width, d.decoder_depth)
-        - _left_out(d.patches + token, kept + token, d.decoder_width)
-        + hidden * d.decoder_width * values
+        - _left_out(d.patches + token, unused, d.decoder_width)
+        + predicted * d.decoder_width * (target_size or values)
     )
     return 3 * 2 * products
 
 
-def classifier_flops(d: Dimensions, classes: int, *, class_token: bool = True) -> int:
+def classifier_flops(d: Dimensions, classes: int, *, class_token: bool | int = True) -> int:
     """The same for a classifier: the encoder on all patches, and a linear head."""
     tokens, values = d.patches + int(class_token), math.prod(d.patch_size) * d.channels
     products = d.patches * values * d.width + _blocks(tokens, d.width, d.depth) + d.width * classes

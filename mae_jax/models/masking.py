@@ -5,7 +5,8 @@ lowest numbers stay visible. So a mask of one's own is simply passed as that num
 is 1 where a patch is to be hidden and 0 elsewhere keeps the visible ones in raster order.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,9 +30,29 @@ class Masking(NamedTuple):
     mask_BN: jax.Array
 
 
-def kept_patches(patches: int, mask_ratio: float) -> int:
-    """K, how many of `patches` stay visible: N(1 - r), truncated as in the reference."""
-    return int(patches * (1 - mask_ratio))
+def kept_patches(patches: int, mask_ratio: float, together: int = 1) -> int:
+    """K, how many of `patches` stay visible: N(1 - r), truncated as in the reference.
+
+    Args:
+      together: patches of a unit, of which whole ones stay visible.
+    """
+    return int(patches // together * (1 - mask_ratio)) * together
+
+
+def grid_of_units(grid: Sequence[int], unit: int) -> tuple[int, ...]:
+    """Units of `unit` patches along every axis that a grid of patches is made of.
+
+    Raises:
+      ValueError: they do not divide it.
+    """
+    if unit < 1 or any(side % unit for side in grid):
+        common = math.gcd(*grid)
+        whole = [str(n) for n in range(1, common + 1) if common % n == 0]
+        raise ValueError(
+            f"mask_unit {unit} does not divide the {' x '.join(map(str, grid))} patches of an "
+            f"image; it must be one of {', '.join(whole)}"
+        )
+    return tuple(side // unit for side in grid)
 
 
 def from_noise(noise_BN: jax.Array, kept: int) -> Masking:
@@ -92,4 +113,41 @@ def block_noise(key: jax.Array, batch: int, grid: Sequence[int]) -> jax.Array:
     return -(first + raster)
 
 
-SAMPLINGS = {"random": random_noise, "block": block_noise, "grid": grid_noise}
+Sampling = Callable[[jax.Array, int, Sequence[int]], jax.Array]
+SAMPLINGS: dict[str, Sampling] = {"random": random_noise, "block": block_noise, "grid": grid_noise}
+
+
+def check_known(sampling: str) -> None:
+    """Raises ValueError unless it is one of `SAMPLINGS`."""
+    if sampling not in SAMPLINGS:
+        known = ", ".join(SAMPLINGS)
+        raise ValueError(f"sampling {sampling!r} is unknown; known are {known}")
+
+
+def draw(
+    sampling: str | Sampling, key: jax.Array, batch: int, grid: Sequence[int], unit: int = 1
+) -> jax.Array:
+    """Noise of every patch, (B, N).
+
+    Args:
+      sampling: one of `SAMPLINGS`, or a function like them.
+      grid: of patches.
+      unit: patches along every axis that are hidden together, or none of them (as in SimMIM and
+        Pixio): the sampling then draws on the grid of such units.
+
+    Raises:
+      ValueError: units do not divide the grid, or there is no such sampling.
+    """
+    units = grid_of_units(grid, unit)
+    if not callable(sampling):
+        check_known(sampling)
+        sampling = SAMPLINGS[sampling]
+    noise_BU = sampling(key, batch, units)
+    if unit == 1:
+        return noise_BU
+    # Their ranks: units of equal noise would be mixed, patch by patch, when patches are sorted.
+    noise = jnp.argsort(jnp.argsort(noise_BU, axis=1, stable=True), axis=1)
+    noise = noise.astype(jnp.float32).reshape(batch, *units)
+    for axis in range(1, noise.ndim):
+        noise = jnp.repeat(noise, unit, axis=axis)
+    return noise.reshape(batch, -1)

@@ -89,7 +89,12 @@ def sincos_positions(grid: Sequence[int], width: int) -> np.ndarray:
     return np.concatenate(waves, axis=1).astype(np.float32)
 
 
-def resize_positions(table: np.ndarray, grid: Sequence[int], new_grid: Sequence[int]) -> np.ndarray:
+def resize_positions(
+    table: np.ndarray,
+    grid: Sequence[int],
+    new_grid: Sequence[int],
+    class_tokens: int | None = None,
+) -> np.ndarray:
     """A position table for another grid of patches, by bicubic interpolation along every axis.
 
     Without antialiasing, edges repeated, pixel centres aligned and a cubic of a = -0.75: what
@@ -98,13 +103,14 @@ def resize_positions(table: np.ndarray, grid: Sequence[int], new_grid: Sequence[
     -0.5, larger too.
 
     Args:
-      table: (1, [1 +] N, D), N patches of `grid` in raster order; a class token's row stays.
+      table: (1, T + N, D), N patches of `grid` in raster order; the rows of T class tokens stay.
+      class_tokens: T; none or one, as the table has it, by default.
 
     Raises:
       ValueError: the table has not as many rows as the grid has patches.
     """
     tokens = table.shape[1] - count(grid)
-    if tokens not in (0, 1):
+    if tokens not in ((0, 1) if class_tokens is None else (class_tokens,)):
         raise ValueError(f"a table of {table.shape[1]} rows is not one of the grid {tuple(grid)}")
     if tuple(grid) == tuple(new_grid):
         return table

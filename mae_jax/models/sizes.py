@@ -154,12 +154,19 @@ def check_images(images: jax.Array, d: Dimensions) -> None:
         )
 
 
-def check_mask_ratio(mask_ratio: float, patch_count: int) -> None:
-    """Raises ValueError unless `mask_ratio` leaves a visible and a hidden one of the patches."""
-    kept = masking.kept_patches(patch_count, mask_ratio) if 0 <= mask_ratio <= 1 else -1
-    if not 1 <= kept <= patch_count - 1:
+def check_mask_ratio(mask_ratio: float, grid: Sequence[int], unit: int = 1) -> None:
+    """Raises ValueError unless `mask_ratio` leaves a visible and a hidden unit of patches.
+
+    Args:
+      grid: of patches.
+      unit: patches along every axis that are hidden together.
+    """
+    count = patches.count(masking.grid_of_units(grid, unit))
+    kept = masking.kept_patches(count, mask_ratio) if 0 <= mask_ratio <= 1 else -1
+    if not 1 <= kept <= count - 1:
+        what = "patch" if unit == 1 else f"unit of {unit} x {unit} patches"
         raise ValueError(
-            f"mask_ratio {mask_ratio} must leave at least one patch visible and one hidden; "
-            f"with {patch_count} patches it must be above 0 and at most "
-            f"{1 - 1 / patch_count:.4g}"
+            f"mask_ratio {mask_ratio} must leave at least one {what} visible and one hidden; "
+            f"with {count} {'patches' if unit == 1 else 'units'} it must be above 0 and at most "
+            f"{1 - 1 / count:.4g}"
         )

@@ -19,7 +19,7 @@ class VisionTransformer(nnx.Module):
     With mean pooling the patch tokens of the last block are averaged and then normalised by a new
     LayerNorm, `fc_norm`; the encoder's own last norm is left out, as in the published code's
     fine-tuning. With the class token, that token is read after the encoder's last norm, as in the
-    paper (appendix A.1).
+    paper (appendix A.1); of several, their mean (as in Pixio).
 
     Forward-mode derivatives (`jax.jvp`) need `with mae_jax.forward_mode():`. What is not said
     here is as in `MaskedAutoencoder`.
@@ -48,7 +48,7 @@ class VisionTransformer(nnx.Module):
         depth: int | None = None,
         heads: int | None = None,
         pool: str = "mean",
-        class_token: bool = True,
+        class_token: bool | int = True,
         normalise_head: bool = False,
         frozen: int = 0,
         dtype: Dtype = jnp.float32,
@@ -104,7 +104,7 @@ class VisionTransformer(nnx.Module):
         """
         x_BND = self.encoder(images, scales=scales)
         if self.pool == "token":
-            return x_BND[:, 0]
+            return self.encoder.class_features(x_BND)
         return self.fc_norm(x_BND[:, self.tokens :].mean(1))
 
     def __call__(

@@ -15,10 +15,9 @@ from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data import loader
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
-from mae_jax.models import flops
 from mae_jax.parallel import Layout
 from mae_jax.train import state
-from mae_jax.train.objectives import Classify, Reconstruct, compute_dtype
+from mae_jax.train.objectives import compute_dtype
 from mae_jax.train.step import put, train_step
 from mae_jax.train.task import Task, prepare
 from mae_jax.weights import start
@@ -150,20 +149,9 @@ def _input_seconds(made: Iterator[loader.Batch], steps: int) -> float:
 
 def _share_of_peak(task: Task, seconds: float) -> dict[str, Any]:
     config, objective = task.config, task.objective
-    if isinstance(objective, Reconstruct):
-        per_image = flops.training_flops(
-            objective.dimensions,
-            config.model.mask_ratio,
-            mask_tokens_in_encoder=config.model.mask_tokens_in_encoder,
-            class_token=config.model.class_token,
-        )
-    elif isinstance(objective, Classify):
-        per_image = flops.classifier_flops(
-            objective.dimensions, len(task.train.classes), class_token=config.model.class_token
-        )
-    else:
+    if objective.flops is None:
         return {}
-    reached = per_image * config.data.batch_size / seconds
+    reached = objective.flops * config.data.batch_size / seconds
     peak, what = _peak(compute_dtype(config.model.dtype))
     return {"flops_per_second": reached, "peak_share": reached / peak, "peak": what}
 

@@ -17,7 +17,6 @@ from mae_jax import config as config_lib
 from mae_jax import parallel
 from mae_jax.config.cross_checks import check_batch
 from mae_jax.errors import UsageError
-from mae_jax.models import flops
 from mae_jax.parallel import Layout
 from mae_jax.plan import program, topology
 from mae_jax.train import state, step
@@ -132,12 +131,7 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
     shardings = layout.state(template)
     parameters = parallel.bytes_per_device(template.params, shardings.params)
     optimizer = parallel.bytes_per_device(template.opt_state, shardings.opt_state)
-    work = batch_size * flops.training_flops(
-        d,
-        mask_ratio=config.model.mask_ratio,
-        mask_tokens_in_encoder=config.model.mask_tokens_in_encoder,
-        class_token=config.model.class_token,
-    )
+    work = batch_size * objective.flops
     known = dict(
         topology=name,
         devices=len(devices),

@@ -33,7 +33,7 @@ def check_batch_fits(config, objective: Objective, records: int) -> None:
     if config.train.objective != "probe" and config.train.trained_blocks is None:
         tokens = d.patches
         if isinstance(objective, Reconstruct) and not config.model.mask_tokens_in_encoder:
-            tokens *= 1 - config.model.mask_ratio
+            tokens = objective.kept
         width = d.width * compute_dtype(config.model.dtype).itemsize
         inputs = here / config.train.accumulate * tokens * width * d.depth
         limits = [_device_memory(device) for device in jax.local_devices()]

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax
+
 from mae_jax import config as config_lib
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout
-from mae_jax.train import checkpoint, state
+from mae_jax.train import checkpoint, directions, state
+from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.task import Task
 
 # What `identity` names, as `--allow_change` calls it.
@@ -55,11 +58,16 @@ def create(
 ) -> state.TrainState:
     """A new state, with the encoder of what `init_from` names, if it names anything.
 
+    Where the target is PCA coefficients, with the directions that they are measured by.
+
     Raises:
       UsageError: that encoder cannot be read, has other shapes, or is not finite.
     """
     config = task.config
     fresh = state.create(task.objective, task.recipe, config.seed, layout)
+    if isinstance(task.objective, Reconstruct) and task.objective.needs_directions:
+        tables = jax.tree.map(state.placed, fresh.tables["target"], directions.measured(task))
+        fresh = fresh._replace(tables=fresh.tables | {"target": tables})
     if config.init_from is None:
         return fresh
     source = read_weights(config)

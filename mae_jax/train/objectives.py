@@ -7,6 +7,7 @@ that has an equal one.
 import dataclasses
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -15,12 +16,12 @@ import optax
 from flax import nnx
 
 from mae_jax.config.architecture import dimension_arguments
-from mae_jax.models import masking, sizes, transformer
+from mae_jax.models import flops, masking, sizes, targets, transformer
 from mae_jax.models.fast import ways
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
 from mae_jax.pixels import Pixels
-from mae_jax.train import mixing
+from mae_jax.train import mixing, own
 
 Batch = dict[str, jax.Array]
 _TOP = 5
@@ -37,7 +38,7 @@ def _model_arguments(config) -> dict[str, Any]:
     model = config.model
     return dimension_arguments(config) | dict(
         size=model.size,
-        class_token=model.class_token,
+        class_token=model.class_token and model.class_tokens,
         dtype=compute_dtype(model.dtype),
         scan=model.scan,
         remat=model.remat,
@@ -66,6 +67,11 @@ class Objective:
         """The model's."""
         names = inspect.signature(sizes.resolve).parameters
         return sizes.resolve(**{k: v for k, v in self.arguments if k in names})
+
+    @property
+    def flops(self) -> int | None:
+        """Operations per image of a training step; None where nobody counted them."""
+        return None
 
     def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> nnx.Module:
         """A model with fresh parameters, which are the same for every way to compute attention."""
@@ -106,49 +112,103 @@ class Objective:
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruct(Objective):
-    """Predict the pixels of hidden patches (paper, section 3)."""
+    """Predict hidden patches (paper, section 3).
+
+    Attributes:
+      sample: draws the masks; see `models.masking`.
+      tokenizer: gives every patch a code, where codes are predicted: from images in the units of
+        the pixels' mean and deviation, (B, *spatial, C) float32, to (B, N) int32.
+    """
+
+    sample: masking.Sampling = masking.random_noise
+    tokenizer: Callable[[jax.Array], jax.Array] | None = None
 
     @classmethod
     def from_config(cls, config) -> "Reconstruct":
+        """As a config says.
+
+        Raises:
+          UsageError: a function that it names cannot be had, or is not what it should be.
+        """
         model = config.model
+        tokenizer, target, size = None, model.target, None
+        if target == "pca":
+            size = model.pca_components
+        elif target not in targets.TARGETS:
+            tokenizer = own.tokenizer(target, config)
+            target, size = "tokens", tokenizer.vocabulary
         arguments = _model_arguments(config) | dict(
             mask_ratio=model.mask_ratio,
             sampling=model.sampling,
+            mask_unit=model.mask_unit,
+            loss_on=model.loss_on,
             norm_pix=model.norm_pix,
+            target=target,
+            target_size=size,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
-        arguments = tuple(sorted(arguments.items()))
-        return cls(arguments, Pixels.from_config(config), attention=model.attention)
+        plain = cls(tuple(sorted(arguments.items())), Pixels.from_config(config), model.attention)
+        units = masking.grid_of_units(plain.dimensions.grid, model.mask_unit)
+        sample = own.sampling(model.sampling, units)
+        return dataclasses.replace(plain, sample=sample, tokenizer=tokenizer)
+
+    @property
+    def needs_directions(self) -> bool:
+        """Whether a state is complete only with what `train.directions` measures."""
+        return dict(self.arguments)["target"] == "pca"
+
+    @property
+    def flops(self) -> int:
+        names = inspect.signature(flops.training_flops).parameters
+        given = {name: value for name, value in self.arguments if name in names}
+        return flops.training_flops(self.dimensions, **given)
+
+    @property
+    def kept(self) -> int:
+        """Patches of an image that the loss leaves visible."""
+        d, given = self.dimensions, dict(self.arguments)
+        together = given["mask_unit"] ** len(d.grid)
+        return masking.kept_patches(d.patches, given["mask_ratio"], together)
 
     def create(self, rngs: nnx.Rngs, attention: ways.Way = ways.PLAIN) -> MaskedAutoencoder:
         return MaskedAutoencoder(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
-        sample = masking.SAMPLINGS[dict(self.arguments)["sampling"]]
-        return batch | {"noise": sample(key, len(batch["image"]), self.dimensions.grid)}
+        count, grid = len(batch["image"]), self.dimensions.grid
+        unit = dict(self.arguments)["mask_unit"]
+        drawn = batch | {"noise": masking.draw(self.sample, key, count, grid, unit)}
+        if self.tokenizer is not None:
+            drawn["codes"] = self.tokenizer(self.pixels.in_units(batch["image"]))
+        return drawn
 
     def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         standardise = self.pixels.standardise
-        return model.loss(batch["image"], noise=batch["noise"], standardise=standardise)
+        drawn = dict(noise=batch["noise"], codes=batch.get("codes"))
+        return model.loss(batch["image"], standardise=standardise, **drawn)
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images = self.pixels.standardise(batch["image"])
-        output = model(images, noise=batch["noise"])
-        hidden = model.patch_errors(images, output.pred) * output.mask
-        return {"loss": hidden.sum(1) / output.mask.sum(1)}
+        codes = batch.get("codes")
+        output = model(images, noise=batch["noise"], codes=codes)
+        counts = model.counts(output.mask)
+        counted = model.patch_errors(images, output.pred, codes) * counts
+        return {"loss": counted.sum(1) / counts.sum(1)}
 
-    def reconstruct(self, model: MaskedAutoencoder, batch: Batch) -> tuple[jax.Array, ...]:
+    def reconstruct(
+        self, model: MaskedAutoencoder, batch: Batch
+    ) -> tuple[jax.Array | None, jax.Array]:
         """For a drawn batch: pictures (B, *spatial, C), in the units of the pixels' mean and
-        deviation, and the mask (B, N)."""
+        deviation, or None where the target cannot be drawn, and the mask (B, N)."""
         images = self.pixels.standardise(batch["image"])
-        output = model(images, noise=batch["noise"])
+        output = model(images, noise=batch["noise"], codes=batch.get("codes"))
+        if not model.target.pictured:
+            return None, output.mask
         return self.pixels.restored(model.predicted_images(images, output)), output.mask
 
     def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         """(B, D) float32: the encoder's patch tokens, nothing hidden, averaged."""
         tokens = model.encoder(self.pixels.standardise(batch["image"]))
-        first = 0 if model.encoder.cls_token is None else 1
-        return tokens[:, first:].astype(jnp.float32).mean(1)
+        return tokens[:, model.encoder.tokens :].astype(jnp.float32).mean(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +257,11 @@ class Classify(Objective):
             erasing=train.erasing,
             drop_path=model.drop_path,
         )
+
+    @property
+    def flops(self) -> int:
+        class_token = dict(self.arguments)["class_token"]
+        return flops.classifier_flops(self.dimensions, self.classes, class_token=class_token)
 
     @property
     def classes(self) -> int:

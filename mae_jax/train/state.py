@@ -98,6 +98,12 @@ def _init(objective, recipe):
     return init
 
 
+def placed(current: jax.Array, value: np.ndarray) -> jax.Array:
+    """A value in the place of an array of its shape: of its dtype, where it lies."""
+    value = np.asarray(value, current.dtype)
+    return jax.make_array_from_callback(value.shape, current.sharding, lambda index: value[index])
+
+
 @jax.jit
 def is_finite(state: TrainState) -> jax.Array:
     """Whether every number of a state is finite, scalar bool."""
@@ -130,10 +136,7 @@ def with_encoder(state: TrainState, source: dict[str, Any], recipe: Recipe) -> T
             raise ValueError(
                 f"encoder.{where} is {value.shape} in the weights, {current.shape} in the model"
             )
-        value = np.asarray(value, current.dtype)
-        return jax.make_array_from_callback(
-            value.shape, current.sharding, lambda index: value[index]
-        )
+        return placed(current, value)
 
     encoder = jax.tree_util.tree_map_with_path(take, state.params["encoder"])
     started = state._replace(params=state.params | {"encoder": encoder})

@@ -113,26 +113,26 @@ class Watch:
     def panel(self, state: TrainState, path: Path) -> np.ndarray | None:
         """Draws reconstructions of held-out images to `path`; (H, W, 3) uint8, or None.
 
+        Without them, what is hidden alone, where the target cannot be drawn.
+
         All processes take part, and process 0 draws.
         """
         if self._held_out is None or not isinstance(self._objective, Reconstruct):
             return None
         # Whole in every process: what is drawn of it may be another's share.
         batch = next(self._batches(self._held_out, whole=True))
-        pictures, mask = (np.asarray(x) for x in self._apply("reconstruct", state, batch, 0))
+        pictures, mask = self._apply("reconstruct", state, batch, 0)
         if not hosts.is_first():
             return None
-        count = min(_PICTURES, len(self._held_out), len(pictures))
+        count = min(_PICTURES, len(self._held_out), len(mask))
         originals, pixels = batch["image"][:count], self._objective.pixels
-        pictures = pixels.shown(pictures[:count], like=originals)
-        originals = pixels.shown(originals, like=originals)
-        sheet = reconstruction.panel(
-            {
-                "masked": reconstruction.hide(originals, mask[:count], self._patch_size),
-                "reconstructed": pictures,
-                "original": originals,
-            }
-        )
+        shown = pixels.shown(originals, like=originals)
+        hidden = reconstruction.hide(shown, np.asarray(mask)[:count], self._patch_size)
+        columns = {"masked": hidden, "original": shown}
+        if pictures is not None:
+            made = pixels.shown(np.asarray(pictures)[:count], like=originals)
+            columns = {"masked": hidden, "reconstructed": made, "original": shown}
+        sheet = reconstruction.panel(columns)
         try:
             path.parent.mkdir(exist_ok=True)
             sheet.save(path)

@@ -34,7 +34,8 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
 def _read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "config.json").read_text())
-        return json.loads(json.dumps(record | {"config": pixels.settled(record["config"])}))
+        config = pixels.settled(config_lib.with_defaults(record["config"]))
+        return json.loads(json.dumps(record | {"config": config}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(
             f"{str(folder)!r} is not the work folder of a run: it has no readable config.json"

@@ -43,8 +43,7 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
         lines += [
             f"| decoder | {d.decoder_depth} blocks, {d.decoder_width} wide, "
             f"{d.decoder_heads} heads |",
-            f"| target | {'normalised' if weights.norm_pix else 'raw'} pixels, "
-            f"{weights.mask_ratio:.0%} of the patches hidden |",
+            f"| target | {_target(weights)}, {weights.mask_ratio:.0%} of the patches hidden |",
         ]
     lines += [
         f"| pixels | {pixels(weights.pixels)} |",
@@ -64,6 +63,14 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
     if "config" in origin:
         lines += ["", "## Config", "", "```json", json.dumps(origin["config"], indent=1), "```"]
     return "\n".join(front + lines) + "\n"
+
+
+def _target(weights: Weights) -> str:
+    if weights.target == "tokens":
+        return "tokens"
+    known = {"pixels": "", "pca": "PCA coefficients of "}
+    what = known.get(weights.target, f"{weights.target} of ")
+    return f"{what}{'normalised' if weights.norm_pix else 'raw'} pixels"
 
 
 def _left_out(weights: Weights) -> str:

@@ -26,8 +26,10 @@ class Weights:
       tensors: by published name, float32, in PyTorch's layout; see `keymap`.
       kind: "encoder", "full" (encoder and decoder) or "classifier".
       dimensions: of the model; the decoder's mean nothing but in a full one.
-      class_token, mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling: as in the
-        models; `mean_pool` says whether `fc_norm` stands in for the encoder's last norm.
+      class_tokens: how many.
+      mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
+        loss_on, target: as in the models; `mean_pool` says whether `fc_norm` stands in for the
+        encoder's last norm.
       pixels: what the model is given.
       origin: where the weights come from, as JSON can hold it.
     """
@@ -35,14 +37,22 @@ class Weights:
     tensors: dict[str, np.ndarray]
     kind: str
     dimensions: sizes.Dimensions
-    class_token: bool
+    class_tokens: int
     mean_pool: bool
     mask_tokens_in_encoder: bool
     norm_pix: bool
     mask_ratio: float
     sampling: str
+    mask_unit: int
+    loss_on: str
+    target: str
     pixels: Pixels
     origin: dict[str, Any]
+
+    @property
+    def class_token(self) -> bool:
+        """Whether there is one."""
+        return self.class_tokens > 0
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -57,7 +67,8 @@ class Weights:
             d = {name: value for name, value in d.items() if not name.startswith("decoder")}
         names = ["kind", "class_token", "mean_pool"]
         if self.kind == "full":
-            names += ["mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling"]
+            names += ["mask_tokens_in_encoder", "norm_pix"]
+            names += ["mask_ratio", "sampling", "mask_unit", "loss_on", "target"]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
@@ -86,7 +97,9 @@ class Weights:
         tensors = dict(self.tensors)
         for name in ("pos_embed", "decoder_pos_embed"):
             if name in tensors:
-                tensors[name] = patches.resize_positions(tensors[name], old.grid, new.grid)
+                tensors[name] = patches.resize_positions(
+                    tensors[name], old.grid, new.grid, self.class_tokens
+                )
         pixels = self.pixels.resized(new.image_size)
         return dataclasses.replace(self, tensors=tensors, dimensions=new, pixels=pixels)
 
@@ -162,19 +175,26 @@ def describe(
     if part == "encoder" or (part == "no_decoder" and kind == "full"):
         kind, structure["mask_tokens_in_encoder"] = "encoder", False
         tensors = {name: tensors[name] for name in keymap.expected(kind, **structure)}
-    dimensions = _dimensions(tensors, known, given.get("image_size"), kind, structure, source)
+    tokens = int(structure["class_token"])
+    if tokens and tensors["cls_token"].ndim == 3:
+        tokens = tensors["cls_token"].shape[1]
+    size = given.get("image_size")
+    dimensions = _dimensions(tensors, known, size, kind, structure | {"tokens": tokens}, source)
     if kind == "full" and "norm_pix" not in known:
         raise _unsaid(source, "norm_pix", "whether it predicts normalised pixels")
     return Weights(
         tensors={n: np.asarray(t, np.float32) for n, t in tensors.items()},
         kind=kind,
         dimensions=dimensions,
-        class_token=structure["class_token"],
+        class_tokens=tokens,
         mean_pool=structure["mean_pool"],
         mask_tokens_in_encoder=structure["mask_tokens_in_encoder"],
         norm_pix=bool(known.get("norm_pix", True)),
         mask_ratio=float(known.get("mask_ratio", 0.75)),
         sampling=known.get("sampling", "random"),
+        mask_unit=int(known.get("mask_unit", 1)),
+        loss_on=known.get("loss_on", "hidden"),
+        target=structure["target"],
         pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
     )
@@ -199,6 +219,7 @@ def _structure(tensors, known):
         class_token=bool(known.get("class_token", "cls_token" in tensors)),
         mean_pool=any(name.startswith("fc_norm.") for name in tensors),
         mask_tokens_in_encoder="encoder_mask_token" in tensors,
+        target="pca" if "target_components" in tensors else known.get("target", "pixels"),
     )
 
 
@@ -260,8 +281,8 @@ def _image_size(tensors, known, given, patch, structure, source):
     """Of the images the weights were made for: said, seen in the positions, square, or given."""
     table = tensors["pos_embed"]
     if table.ndim != 3:
-        raise UsageError(f"{source}: pos_embed is {table.shape}; it must be (1, [1 +] N, D)")
-    count = table.shape[1] - structure["class_token"]
+        raise UsageError(f"{source}: pos_embed is {table.shape}; it must be (1, T + N, D)")
+    count = table.shape[1] - structure["tokens"]
     if "image_size" in known:
         sides = sizes.per_axis(_same(known["image_size"]))
         if patches.count(patches.grid_shape(sides, patch)) == count:
@@ -269,7 +290,7 @@ def _image_size(tensors, known, given, patch, structure, source):
         raise UsageError(
             f"{source}: image_size {sides} in patches of {patch} does not fit its {count} positions"
         )
-    grid = position_grid.seen(table[0, structure["class_token"] :])
+    grid = position_grid.seen(table[0, structure["tokens"] :])
     if grid is None and given is not None:
         grid = patches.grid_shape(sizes.per_axis(given), patch)
         if patches.count(grid) != count:

@@ -120,6 +120,15 @@ def config(weights: Weights) -> dict[str, Any]:
         if weights.mask_tokens_in_encoder:
             lack = "an encoder that hidden patches are left out of"
         raise UsageError(f"transformers' ViT needs {lack}, which these weights lack")
+    if weights.kind == "full" and weights.target != "pixels":
+        raise UsageError(
+            f"transformers' ViTMAE predicts pixels, and these weights predict {weights.target}; "
+            "give --part=encoder"
+        )
+    if weights.class_tokens > 1:
+        raise UsageError(
+            f"transformers' ViT has one class token, and these weights have {weights.class_tokens}"
+        )
     if len(set(d.patch_size)) > 1:
         raise UsageError(f"transformers' ViT has square patches, and these are {d.patch_size}")
     kinds = {

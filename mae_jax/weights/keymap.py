@@ -95,6 +95,9 @@ ROWS: tuple[Row, ...] = (
     *_blocks("decoder.blocks", "decoder_blocks", "decoder.decoder_layers"),
     *_pair("decoder.norm", "decoder_norm", "decoder.decoder_norm", layout=SAME),
     *_pair("decoder.pred", "decoder_pred", "decoder.decoder_pred"),
+    # Ours alone: what PCA coefficients are measured by.
+    Row("target.mean", "target_mean", ()),
+    Row("target.components", "target_components", ()),
     *_pair("fc_norm", "fc_norm", layout=SAME),
     *_pair("head", "head", "classifier"),
 )
@@ -210,18 +213,22 @@ def expected(
     class_token: bool = True,
     mean_pool: bool = False,
     mask_tokens_in_encoder: bool = False,
+    target: str = "pixels",
 ) -> Iterator[str]:
     """The published names that a file of this kind holds, in the table's order.
 
     Args:
       kind: "encoder", "full" or "classifier".
       mean_pool: whether `fc_norm` stands in for the encoder's last norm.
+      target: of a full model; "pca" has tables.
     """
     absent = {"norm"} if mean_pool else {"fc_norm"}
     if kind != "classifier":
         absent.add("head")
     if not class_token:
         absent.add("cls_token")
+    if kind != "full" or target != "pca":
+        absent |= {"target_mean", "target_components"}
     mask_token_in_encoder = kind == "full" and mask_tokens_in_encoder
     absent.add("mask_token" if mask_token_in_encoder else "encoder_mask_token")
     for row in ROWS:

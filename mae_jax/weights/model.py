@@ -26,7 +26,7 @@ class _Holder(nnx.Module):
         d = weights.dimensions
         self.encoder = encoder_lib.Encoder(
             d,
-            class_token=weights.class_token,
+            class_token=weights.class_tokens,
             final_norm=not weights.mean_pool,
             dtype=jnp.dtype(dtype),
             scan=scan,
@@ -41,16 +41,21 @@ class _Holder(nnx.Module):
 def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
     encoder = dataclasses.asdict(weights.dimensions)
     decoder = {name: encoder.pop(name) for name in list(encoder) if name.startswith("decoder_")}
-    arguments = encoder | dict(class_token=weights.class_token, dtype=dtype, scan=scan)
+    arguments = encoder | dict(class_token=weights.class_tokens, dtype=dtype, scan=scan)
 
     def create():
         rngs = nnx.Rngs(0)
         if weights.kind == "full":
+            pixels = weights.target == "pixels"
             return MaskedAutoencoder(
                 **arguments,
                 **decoder,
                 mask_ratio=weights.mask_ratio,
                 sampling=weights.sampling,
+                mask_unit=weights.mask_unit,
+                loss_on=weights.loss_on,
+                target=weights.target,
+                target_size=None if pixels else len(weights.tensors["decoder_pred.weight"]),
                 norm_pix=weights.norm_pix,
                 mask_tokens_in_encoder=weights.mask_tokens_in_encoder,
                 rngs=rngs,

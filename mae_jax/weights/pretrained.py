@@ -70,9 +70,9 @@ class PretrainedEncoder(_OnDevices):
           images: (B, H, W, C), uint8 or floats in 0 to 1; integers of more bits are scaled down.
             For an encoder of float32 pixels floats in the units of its mean and deviation. Without
             B, one image.
-          output: "mean" of the patch tokens, (B, D); "token", the class token, (B, D); or
-            "patches", (B, N, D). All after the encoder's last norm; a mean-pooling classifier
-            has none, and its mean goes through its `fc_norm` as its head's input does.
+          output: "mean" of the patch tokens, (B, D); "token", the class token, (B, D), of several
+            their mean; or "patches", (B, N, D). All after the encoder's last norm; a mean-pooling
+            classifier has none, and its mean goes through its `fc_norm` as its head's input does.
 
         Raises:
           UsageError: images of another size, or values out of range.
@@ -89,6 +89,8 @@ class PretrainedEncoder(_OnDevices):
 
     def attention(self, images: np.ndarray | jax.Array) -> np.ndarray:
         """How the last block's class token looks at the patches, (B, heads, N) float32.
+
+        Of several class tokens, the mean.
 
         Raises:
           UsageError: as in a call; or there is no class token.
@@ -170,9 +172,9 @@ def _features(graphdef, state, images, pixels, *, output):
 
 def pooled(holder: nnx.Module, x_BND: jax.Array, output: str) -> jax.Array:
     """Of an encoder's output, what `PretrainedEncoder` is asked for."""
-    first = 0 if holder.encoder.cls_token is None else 1
+    first = holder.encoder.tokens
     if output == "token":
-        return x_BND[:, 0]
+        return holder.encoder.class_features(x_BND)
     if output == "patches":
         return x_BND[:, first:]
     mean = x_BND[:, first:].mean(1)
@@ -182,7 +184,8 @@ def pooled(holder: nnx.Module, x_BND: jax.Array, output: str) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _attention(graphdef, state, images, pixels):
     encoder = nnx.merge(graphdef, state).encoder
-    return encoder.attention(pixels.standardise(images))[:, :, 0, 1:]
+    weights = encoder.attention(pixels.standardise(images))
+    return weights[:, :, : encoder.tokens, encoder.tokens :].mean(2)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
+from mae_jax.models import sizes, targets
 from mae_jax.pixels import Pixels
-from mae_jax.train import checkpoint, metrics, objectives, workdir
+from mae_jax.train import checkpoint, metrics, workdir
 from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
 from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights, describe
@@ -128,9 +130,12 @@ def _work_folder(path, step):
 
 
 def _of_run(path, config, found):
-    names = ("class_token", "mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling")
+    names = ("class_token", "mask_tokens_in_encoder", "norm_pix")
+    names += ("mask_ratio", "sampling", "mask_unit", "loss_on")
     said = {name: config.model[name] for name in names}
-    d = objectives.Reconstruct.from_config(config).dimensions
+    target = config.model.target
+    said["target"] = target if target in targets.TARGETS else "tokens"
+    d = sizes.resolve(config.model.size, **dimension_arguments(config))
     flat = model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
     tensors = keymap.to_published(_without_batch_norm(flat))
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}

@@ -94,6 +94,7 @@ def architecture(config) -> dict[str, Any]:
             "depth": d.depth,
             "heads": d.heads,
             "class_token": weights.class_token,
+            "class_tokens": max(1, weights.class_tokens),
         },
         "data": {
             "pixels": weights.pixels.kind,

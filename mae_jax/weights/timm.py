@@ -62,6 +62,10 @@ def config(weights: Weights) -> dict[str, Any]:
     """
     if weights.kind == "full":
         raise UsageError("timm has no decoder for these weights; give --part=encoder")
+    if weights.class_tokens > 1:
+        raise UsageError(
+            f"timm's ViT has one class token, and these weights have {weights.class_tokens}"
+        )
     d = weights.dimensions
     named = _NAMED.get((d.width, d.depth, d.heads, d.patch_size[0]), "vit_base_patch16_224")
     classes = len(weights.tensors["head.bias"]) if weights.kind == "classifier" else 0

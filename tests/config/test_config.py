@@ -31,6 +31,9 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("model.mask_ratio", 0.999, "mask_ratio 0.999 must leave at least one patch visible"),
         ("model.mask_ratio", 0.0, "mask_ratio 0.0 must leave"),
         ("model.mask_ratio", float("nan"), "model.mask_ratio is nan"),
+        ("model.mask_unit", 4, "mask_unit 4 does not divide the 14 x 14 patches of an image"),
+        ("model.class_tokens", 0, "model.class_tokens is 0; it must be a whole number at least 1"),
+        ("model.mask_unit", 0, "model.mask_unit is 0; it must be a whole number at least 1"),
         ("model.image_size", (225, 224), "image_size 225 is not divisible by patch_size 16"),
         ("model.image_size", (), "model.image_size is ()"),
         ("model.heads", 5, "width 768 is not divisible by heads 5"),
@@ -47,6 +50,8 @@ def test_unknown_keys_are_refused_inside_a_config_file_too():
         ("data.pixels", "int8", "data.pixels is 'int8'; it must be text one of uint8, float32"),
         ("data.mean", (0.5, 0.5), "data.mean (0.5, 0.5) must have one value per channel, 3"),
         ("data.crop_scale", (0.0, 1.0), "data.crop_scale is (0.0, 1.0)"),
+        ("data.crop", "centre", "data.crop is 'centre'; it must be text one of none, fixed, rando"),
+        ("data.color_jitter", 1.5, "data.color_jitter is 1.5; it must be a number from 0 to 1"),
         ("train.accumulate", 3, "data.batch_size 4096 is not divisible by train.accumulate 3"),
         ("data.mean", ("a",), "data.mean is ('a',); it must be a tuple of numbers"),
         ("data.mean", ((0.5,),), "data.mean is ((0.5,),); it must be a tuple of numbers"),
@@ -65,6 +70,22 @@ def test_wrong_values_say_what_is_right(key, value, message):
         config_lib.validate(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_several_class_tokens_need_one():
+    config = valid()
+    config.model.class_token, config.model.class_tokens = False, 4
+    with pytest.raises(UsageError, match=r"class_tokens 4 needs model.class_token=True, and it is"):
+        config_lib.validate(config)
+
+
+def test_a_config_of_before_a_key_has_its_default():
+    before = valid().to_dict()
+    del before["model"]["mask_unit"]
+    before["model"]["depth"] = 3
+    found = config_lib.with_defaults(before)
+    assert found == valid().to_dict() | {"model": valid().model.to_dict() | {"depth": 3}}
+    assert config_lib.differences(found, found | {"seed": 1}) == ["seed: 0 -> 1"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mae_jax.data import augment
+from mae_jax.config import default_config, validate
+from mae_jax.data import augment, images, loader
+from mae_jax.data.jitter import ColourJitter
+from mae_jax.data.order import view_rng
+from mae_jax.errors import UsageError
 
 
 @settings(max_examples=200, deadline=None)
@@ -12,6 +17,7 @@ def test_boxes_lie_within_any_image(height, width, seed):
     boxes = [
         augment.random_box(height, width, rng),
         augment.central_box(height, width, (6, 8), 0.875),
+        augment.fixed_box(height, width, (6, 8), 0.7, rng),
     ]
     for left, top, w, h in boxes:
         assert w > 0 and h > 0 and left >= 0 and top >= 0
@@ -27,6 +33,99 @@ def test_area_and_aspect_of_boxes_keep_to_their_ranges():
     assert (w / h).min() > 0.74 and (w / h).max() < 1.35
     # Area is uniform over its range: its mean is the middle.
     assert abs((w * h).mean() / 60_000 - 0.4) < 0.02
+
+
+def test_fixed_boxes_have_one_size_at_any_place():
+    rng = np.random.default_rng(0)
+    boxes = np.array([augment.fixed_box(40, 60, (7, 7), 0.7, rng) for _ in range(300)])
+    left, top, *sides = boxes.T
+    # Resized to 10 x 15, of which 7 x 7 are seen: 4 pixels of the image for each of them.
+    np.testing.assert_array_equal(sides, 28)
+    assert set(left) == {4.0 * n for n in range(9)} and set(top) == {4.0 * n for n in range(4)}
+    assert augment.fixed_box(40, 40, (8, 8), 1.0, rng) == (0, 0, 40, 40)
+
+
+def picture(**changes):
+    config = default_config()
+    config.model.image_size, config.data.flip = (8,), False
+    config.data.update(changes)
+    return loader.Picture.from_config(config)
+
+
+PHOTO = images.Pixels(np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8))
+
+
+def view(made, record=0):
+    return made.augmented(PHOTO, [view_rng(0, 0, record)])[0]
+
+
+def test_no_crop_is_the_view_of_evaluation():
+    made = picture(crop="none", eval_crop=0.8)
+    for record in (0, 1):
+        np.testing.assert_array_equal(view(made, record), made.plain(PHOTO))
+
+
+def test_a_fixed_crop_is_a_part_of_the_resized_image():
+    """Of all that it can be, among them the one in the middle."""
+    made = picture(crop="fixed", fixed_crop=0.8, eval_crop=0.8)
+    views = {view(made, record).tobytes() for record in range(300)}
+    assert len(views) == 3 * 6  # 30 x 41 are resized to 10 x 13, of which 8 x 8 are seen
+    assert made.plain(PHOTO).tobytes() in views
+
+
+def test_other_crops_are_mirrored_as_random_ones_are():
+    for crop in ("none", "fixed"):
+        one, other = picture(crop=crop), picture(crop=crop, flip=True)
+        views = [(view(one, record), view(other, record)) for record in range(20)]
+        turned = [(a[:, ::-1] == b).all() for a, b in views]
+        assert all(t or (a == b).all() for t, (a, b) in zip(turned, views, strict=True))
+        assert 4 < sum(turned) < 16
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_change_by_the_formulas(channels):
+    def grey(x):
+        return x @ [0.299, 0.587, 0.114] if channels == 3 else x[..., 0]
+
+    ways = [
+        lambda x, f: f * x,
+        lambda x, f: grey(x).mean() + f * (x - grey(x).mean()),
+        lambda x, f: grey(x)[..., None] + f * (x - grey(x)[..., None]),
+    ]
+    seen, pixels = [], np.random.default_rng(1).integers(60, 190, (9, 7, channels), np.uint8)
+    for seed in range(20):
+        found = ColourJitter(0.3).on_pixels(pixels, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        factors, expected = rng.uniform(0.7, 1.3, 3), pixels.astype(float)
+        for way in rng.permutation(3):
+            expected = np.clip(ways[way](expected, factors[way]), 0, 255)
+        assert np.abs(found - expected).max() < 5 and found.dtype == np.uint8
+        seen.append(found.astype(float).mean() / pixels.mean())
+    assert 0.7 < min(seen) < 0.85 and 1.15 < max(seen) < 1.35
+
+
+def test_jitter_comes_last_and_follows_from_the_sample():
+    plain, jittered = picture(randaugment=2), picture(randaugment=2, color_jitter=0.4)
+    for record in (0, 1):
+        again = view(jittered, record)
+        np.testing.assert_array_equal(view(jittered, record), again)
+        assert (view(plain, record) != again).any()
+    rng = view_rng(0, 0, 0)
+    without = plain.augmented(PHOTO, [rng])[0]
+    np.testing.assert_array_equal(ColourJitter(0.4).on_pixels(without, rng), view(jittered))
+
+
+@pytest.mark.parametrize("name", ["color_jitter", "randaugment"])
+def test_colours_of_what_has_none_are_refused(name):
+    config = default_config()
+    config.data.name, config.train.epochs, config.data[name] = "mnist", 1.0, 1
+    validate(config)
+    config.model.channels = 5
+    with pytest.raises(UsageError, match=f"data.{name} 1.* needs grey or colour images; .* is 5"):
+        validate(config)
+    config.data.pixels, config.data.mean, config.data.std = "float32", (0.5,), (0.5,)
+    with pytest.raises(UsageError, match=f"data.{name} 1.* works on uint8, .* set data.{name}=0"):
+        validate(config)
 
 
 def test_the_whole_image_can_be_asked_for():

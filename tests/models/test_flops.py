@@ -32,13 +32,15 @@ SMALL = dict(width=128, depth=2, heads=2, decoder_width=64, decoder_depth=1, dec
 
 @pytest.mark.parametrize("mask_tokens", [False, True])
 @pytest.mark.parametrize("class_token", [False, True])
-def test_agrees_with_the_products_in_the_forward_pass(mask_tokens, class_token):
+@pytest.mark.parametrize("loss_on", ["hidden", "all"])
+def test_agrees_with_the_products_in_the_forward_pass(mask_tokens, class_token, loss_on):
     model = nnx.eval_shape(
         lambda: MaskedAutoencoder(
             image_size=64,
             patch_size=8,
             mask_tokens_in_encoder=mask_tokens,
             class_token=class_token,
+            loss_on=loss_on,
             rngs=nnx.Rngs(0),
             **SMALL,
         )
@@ -48,7 +50,11 @@ def test_agrees_with_the_products_in_the_forward_pass(mask_tokens, class_token):
         state, jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 64))
     )
     count = flops.training_flops(
-        model.dimensions, 0.75, mask_tokens_in_encoder=mask_tokens, class_token=class_token
+        model.dimensions,
+        0.75,
+        mask_tokens_in_encoder=mask_tokens,
+        class_token=class_token,
+        loss_on=loss_on,
     )
     assert count == 3 * products_in(traced.jaxpr)
 

@@ -52,6 +52,38 @@ def test_every_sampling_hides_exactly_what_is_asked(grid, ratio, sampling):
         np.testing.assert_array_equal(np.sort(keep), np.flatnonzero(mask == 0))
 
 
+@pytest.mark.parametrize("sampling", masking.SAMPLINGS)
+@pytest.mark.parametrize(("grid", "unit"), [((4, 6), 2), ((6, 3), 3), ((4, 4, 4), 2)])
+def test_units_are_hidden_together(sampling, grid, unit):
+    key, units = jax.random.key(2), tuple(side // unit for side in grid)
+    kept, together = masking.kept_patches(np.prod(grid), 0.6, unit ** len(grid)), unit ** len(grid)
+    assert kept == int(np.prod(units) * 0.4) * together
+    noise = masking.draw(sampling, key, 5, grid, unit)
+    found = np.asarray(masking.from_noise(noise, kept).mask_BN).reshape(5, *grid)
+    coarse = masking.draw(sampling, key, 5, units)
+    expected = np.asarray(masking.from_noise(coarse, kept // together).mask_BN).reshape(5, *units)
+    np.testing.assert_array_equal(found, np.kron(expected, np.ones([1] + [unit] * len(grid))))
+
+
+def test_units_of_equal_noise_stay_whole(monkeypatch):
+    monkeypatch.setitem(masking.SAMPLINGS, "equal", lambda key, batch, grid: jnp.zeros((batch, 4)))
+    noise = masking.draw("equal", jax.random.key(0), 1, (4, 4), 2)
+    mask = np.asarray(masking.from_noise(noise, 4).mask_BN).reshape(4, 4)
+    np.testing.assert_array_equal(np.argwhere(mask == 0), [[0, 0], [0, 1], [1, 0], [1, 1]])
+
+
+def test_units_of_one_patch_are_no_units():
+    for name, sample in masking.SAMPLINGS.items():
+        noise = masking.draw(name, jax.random.key(1), 2, (3, 5))
+        np.testing.assert_array_equal(noise, sample(jax.random.key(1), 2, (3, 5)))
+
+
+def test_units_that_do_not_divide_the_grid_are_refused():
+    message = "mask_unit 4 does not divide the 14 x 16 patches of an image; it must be one of 1, 2$"
+    with pytest.raises(ValueError, match=message):
+        masking.draw("random", jax.random.key(0), 1, (14, 16), 4)
+
+
 def test_random_masks_are_uniform():
     noise = masking.random_noise(jax.random.key(0), 4000, (4, 4))
     hidden = np.asarray(masking.from_noise(noise, 4).mask_BN).mean(0)

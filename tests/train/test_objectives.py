@@ -8,7 +8,7 @@ from flax import nnx
 
 from mae_jax.config import default_config
 from mae_jax.config.schema import SCHEMA
-from mae_jax.models import masking
+from mae_jax.models import masking, targets
 from mae_jax.models.fast import ways
 from mae_jax.train import mixing
 from mae_jax.train.objectives import Classify, Reconstruct
@@ -136,5 +136,6 @@ def test_models_know_what_configs_may_name():
     model = SCHEMA["model"]
     assert all(model["sampling"].allowed(name) for name in masking.SAMPLINGS)
     assert all(model["attention"].allowed(name) for name in ["auto", *ways.WAYS])
-    assert model["sampling"].range == f"one of {', '.join(masking.SAMPLINGS)}"
+    assert model["sampling"].range.startswith(f"one of {', '.join(masking.SAMPLINGS)}, or a fun")
+    assert all(model["target"].allowed(name) for name in targets.TARGETS if name != "tokens")
     assert model["attention"].range == f"one of auto, {', '.join(ways.WAYS)}"

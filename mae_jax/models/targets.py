@@ -1,0 +1,121 @@
+"""What is predicted of a patch, how far off a prediction is, and how it becomes a picture.
+
+A target is a small module that the model holds. Its tables, if it has any, are saved with the
+model. `TARGETS` has all of them by name.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from mae_jax.models import patches
+from mae_jax.models.encoder import FixedTable
+
+
+class Target(nnx.Module):
+    """Pixels, as they are.
+
+    Args:
+      pixels: P, how many values a patch has.
+      norm_pix: whether patches are normalised by their own mean and deviation before anything else.
+      size: how many numbers stand for a patch, where the target has a choice; None for its own.
+
+    Attributes:
+      values: how many numbers the decoder predicts of a patch.
+      pictured: whether they say what the patch looks like.
+    """
+
+    pictured = True
+
+    def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
+        if size not in (None, pixels):
+            raise ValueError(f"target_size {size} must be the {pixels} values of a patch")
+        self.values, self.norm_pix = pixels, norm_pix
+
+    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
+        """(B, any, P) standardised true patches to what is to be predicted of them."""
+        if not self.norm_pix:
+            return patches_BNP
+        mean, deviation = patches.moments(patches_BNP)
+        return (patches_BNP - mean) / deviation
+
+    def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
+        """How far off predictions (B, any, values) are, (B, any, any); the loss is its mean."""
+        return jnp.square(pred - true)
+
+    def picture(self, pred: jax.Array, patches_BNP: jax.Array) -> jax.Array:
+        """Predictions as standardised patches, (B, N, P).
+
+        With norm-pix a patch is predicted only up to its mean and deviation; those of the true
+        patch are used.
+        """
+        if not self.norm_pix:
+            return pred
+        mean, deviation = patches.moments(patches_BNP)
+        return pred * deviation + mean
+
+
+class PrincipalComponents(Target):
+    """The patch's largest PCA coefficients (paper, table 1d), not whitened.
+
+    The principal directions are those of the training patches, normalised first with norm-pix.
+    They are measured once, when training starts (`train.directions`).
+    """
+
+    def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
+        super().__init__(pixels, norm_pix=norm_pix)
+        self.values = COMPONENTS if size is None else size
+        if not 1 <= self.values <= pixels:
+            raise ValueError(
+                f"target_size {self.values} must be at most the {pixels} values of a patch, "
+                "which has no more principal components"
+            )
+        self.mean = FixedTable(jnp.zeros((pixels,)))
+        self.components = FixedTable(jnp.zeros((self.values, pixels)))  # a direction per row
+
+    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
+        rest_BNP = super().__call__(patches_BNP) - self.mean[...][None, None]
+        return jnp.matmul(rest_BNP, self.components[...].T, precision="highest")
+
+    def picture(self, pred: jax.Array, patches_BNP: jax.Array) -> jax.Array:
+        rest_BNP = jnp.matmul(pred, self.components[...], precision="highest")
+        return super().picture(rest_BNP + self.mean[...][None, None], patches_BNP)
+
+
+class Tokens(Target):
+    """Which of `size` codes a tokenizer gives the patch, by cross-entropy (as BEiT does).
+
+    Codes come with the batch, as they are not a function of the patch alone.
+    """
+
+    pictured = False
+
+    def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
+        if size is None or size < 2:
+            raise ValueError(f"target_size {size} must be how many tokens there are, at least 2")
+        self.values = size
+
+    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
+        raise ValueError("a model that predicts tokens needs codes=, those of a tokenizer")
+
+    def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(pred, true)[..., None]
+
+    def picture(self, pred: jax.Array, patches_BNP: jax.Array) -> jax.Array:
+        raise ValueError("tokens cannot be drawn")
+
+
+COMPONENTS = 96  # as in the paper's table 1d
+TARGETS = {"pixels": Target, "pca": PrincipalComponents, "tokens": Tokens}
+
+
+def make(name: str, pixels: int, *, norm_pix: bool, size: int | None) -> Target:
+    """A target by its name.
+
+    Raises:
+      ValueError: there is none of that name, or it has no such size.
+    """
+    if name not in TARGETS:
+        raise ValueError(f"target {name!r} is unknown; known are {', '.join(TARGETS)}")
+    return TARGETS[name](pixels, norm_pix=norm_pix, size=size)
