@@ -187,7 +187,9 @@ class Soak:
         _make_images(folder / "images", np.random.default_rng(seed))
         self._context = multiprocessing.get_context("forkserver")
         # Most of a start is imports: a process that has made them is forked for every start.
-        self._context.set_forkserver_preload(["mae_jax.train.loop", "mae_jax.weights.start"])
+        self._context.set_forkserver_preload(
+            ["mae_jax.train.loop", "mae_jax.weights.start", "tensorflow_datasets"]
+        )
 
     def command(self, run: Path) -> list[str]:
         config = self.folder / "config.py"
@@ -197,7 +199,7 @@ class Soak:
     def start(self, run: Path, plan: Plan | None = None) -> int:
         """Runs the command once, killed as planned; its exit code, negative for a signal."""
         log = run.with_suffix(".log")
-        if plan is None or plan.phase == "clock":
+        if plan is not None and plan.phase == "clock":
             return self._by_the_clock(run, log, plan)
         process = self._context.Process(target=trains, args=(self.command(run), log, plan))
         process.start()
@@ -215,8 +217,6 @@ class Soak:
                 [sys.executable, "-m", "mae_jax.cli", *self.command(run)],
                 stdout=file, stderr=file, cwd=ROOT, start_new_session=True,
             )  # fmt: skip
-        if plan is None:
-            return process.wait(_LIMIT)
         try:
             process.wait(plan.seconds)
         except subprocess.TimeoutExpired:
@@ -237,7 +237,8 @@ class Soak:
             return None
         logged, saved = _reached(run)
         print(
-            f"{plan.phase:10s} {plan.signal.name} {plan}: step {logged}, saved {saved}, code {code}",
+            f"{plan.phase:10s} {plan.signal.name} {plan}: "
+            f"step {logged}, saved {saved}, code {code}",
             flush=True,
         )
         self.table[plan.phase, plan.signal.name, code] += 1
@@ -265,11 +266,8 @@ class Soak:
 
     def run(self, kills: int, seed: int) -> bool:
         """Whether all ended as they should."""
-        whole, number = self.folder / "whole", 0
-        self.start(whole)  # compiles, too
-        shutil.rmtree(whole)
-        began = time.monotonic()
-        code = self.start(whole)
+        whole, number, began = self.folder / "whole", 0, time.monotonic()
+        code = self.start(whole)  # and makes ready what starts the others
         seconds = time.monotonic() - began
         if code:
             self.differs(whole, f"ended with {code}, undisturbed")
@@ -324,6 +322,7 @@ def made_by(run: Path) -> dict[str, Any]:
     """What must be the same however often a run was killed, by names."""
     import jax
     import orbax.checkpoint as ocp
+    from absl import logging
 
     from mae_jax.train.saving import manager_of
 
@@ -332,6 +331,7 @@ def made_by(run: Path) -> dict[str, Any]:
         "metrics.jsonl": [{k: v for k, v in line.items() if k not in _TIMES} for line in lines]
     }
     made |= {f"panel {path.name}": path.read_bytes() for path in run.glob("panels/*")}
+    logging.set_verbosity(logging.ERROR)  # Orbax warns that it can only read
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with manager_of(run / "checkpoints", read_only=True) as manager:
         made["last step"] = step = manager.latest_step()
@@ -351,7 +351,11 @@ def made_by(run: Path) -> dict[str, Any]:
 
 def _equal(one, other):
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        return (
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and one.tobytes() == other.tobytes()
+        )
     return one == other
 
 

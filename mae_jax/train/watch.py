@@ -134,7 +134,10 @@ class Watch:
             }
         )
         path.parent.mkdir(exist_ok=True)
-        sheet.save(path)
+        # At once: what has this name is whole, and is not drawn again.
+        fresh = path.with_suffix(".tmp")
+        sheet.save(fresh, "PNG")
+        fresh.replace(path)
         return np.asarray(sheet)
 
     def _apply(self, method, state, batch, index):
