@@ -33,7 +33,14 @@ GROUPS = {
     "knn": (["evaluate/knn"], ["evaluate/test_knn"]),
 }
 # Imported before processes are forked; nothing of ours, which may look at faults as it is imported.
-_PRELOADED = ("flax.nnx", "hypothesis", "optax", "orbax.checkpoint", "tensorflow_datasets", "xxhash")
+_PRELOADED = (
+    "flax.nnx",
+    "hypothesis",
+    "optax",
+    "orbax.checkpoint",
+    "tensorflow_datasets",
+    "xxhash",
+)
 _MUTMUT = [sys.executable, "-c", "from mutmut.__main__ import cli; cli()"]
 
 

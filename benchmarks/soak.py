@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -84,11 +85,18 @@ PHASES = (*dict.fromkeys(point.phase for point in POINTS), "clock")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One kill to be: where, by which signal. `marker` is a file that tells of it."""
+    """One kill to be: where, by which signal.
+
+    Attributes:
+      marker: a file that tells of it.
+      whom: of a command that is more than one process, by the clock: all, the one that was started,
+        or one that it has started itself.
+    """
 
     phase: str
     signal: signal.Signals
     marker: Path
+    whom: str = "itself"
     called: str = ""
     moment: str = ""
     call: int = 1
@@ -96,7 +104,7 @@ class Plan:
 
     def __str__(self):
         if self.phase == "clock":
-            return f"after {self.seconds:.1f} s"
+            return f"after {self.seconds:.1f} s, {self.whom}"
         return f"{self.moment} call {self.call} of {self.called}"
 
 
@@ -121,12 +129,16 @@ def planned(seed: int, whole: float, folder: Path):
             choice, number = waiting[phase].pop()
             if choice is None:
                 seconds = rng.uniform(0, whole)
-                yield Plan(phase, number, folder / "killed", seconds=seconds)
+                # Of processes that are asked to stop, schedulers tell all or the first.
+                whom = ("all", "parent", "child")[: 3 if number == signal.SIGKILL else 2]
+                yield Plan(phase, number, folder / "killed", rng.choice(whom), seconds=seconds)
             else:
                 point, moment = choice
                 call, seconds = rng.randint(1, point.calls), rng.uniform(0, _DURING)
                 called = point.called
-                yield Plan(phase, number, folder / "killed", called, moment, call, seconds)
+                yield Plan(
+                    phase, number, folder / "killed", "itself", called, moment, call, seconds
+                )
 
 
 def trains(arguments: list[str], log: Path, plan: Plan | None) -> None:
@@ -135,12 +147,10 @@ def trains(arguments: list[str], log: Path, plan: Plan | None) -> None:
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    from mae_jax import cli
-
     if plan is not None:
         _arm(plan)
     sys.argv = ["mae-jax", *arguments]
-    sys.exit(cli.main(sys.argv))
+    runpy.run_module("mae_jax.cli", run_name="__main__")
 
 
 def _arm(plan):
@@ -221,10 +231,7 @@ class Soak:
             process.wait(plan.seconds)
         except subprocess.TimeoutExpired:
             plan.marker.write_text("")
-            if plan.signal == signal.SIGTERM:
-                process.terminate()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
+            _send(process.pid, plan)
         return process.wait(_LIMIT)
 
     def killed(self, run: Path, plan: Plan) -> int | None:
@@ -245,7 +252,8 @@ class Soak:
         if not _explained(plan, code, saved):
             self.differs(run, f"ended with {code}, killed by {plan.signal.name} {plan}")
         # What is logged is made; what is lost is made again.
-        if code == PREEMPTED and saved < logged:
+        heard = "saved in" in run.with_suffix(".log").read_text()
+        if code == PREEMPTED and heard and saved < logged:
             self.differs(run, f"said that it saved, but step {logged} is lost, {saved} is there")
         # The step being saved, and those made meanwhile.
         if logged - saved > 2 * SAVED_EVERY:
@@ -296,11 +304,20 @@ class Soak:
         return not self.differences
 
 
+def _send(pid: int, plan: Plan) -> None:
+    if plan.whom == "all":
+        os.killpg(pid, plan.signal)
+        return
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(children[0]) if children and plan.whom == "child" else pid, plan.signal)
+
+
 def _explained(plan: Plan, code: int, saved: int) -> bool:
     if plan.signal == signal.SIGKILL:
-        return code in (-signal.SIGKILL, START_AGAIN)
-    # Until the run listens the signal ends it; when all is done, nothing is left to stop.
-    unheard = {-signal.SIGTERM, 128 + signal.SIGTERM}
+        return code in (-signal.SIGKILL, 128 + signal.SIGKILL, START_AGAIN)
+    # Until the run listens the signal ends it, and who looks after it may say that it starts again.
+    unheard = {-signal.SIGTERM, 128 + signal.SIGTERM, PREEMPTED}
+    # When all is done, nothing is left to stop.
     heard = {PREEMPTED, 0} if saved == STEPS else {PREEMPTED}
     return code in {"True": heard, "False": unheard}.get(plan.marker.read_text(), heard | unheard)
 
