@@ -98,7 +98,11 @@ def tried(group: str, sample: int | None, seed: int) -> None:
         shown = subprocess.run(
             [*_MUTMUT, "show", name], cwd=folder, env=environment, capture_output=True, text=True
         ).stdout
-        changed = (l for l in shown.splitlines() if l[:1] in "+-" and l[:3] not in ("+++", "---"))
+        changed = (
+            line
+            for line in shown.splitlines()
+            if line[:1] in "+-" and line[:3] not in ("+++", "---")
+        )
         print("".join(f"    {line}\n" for line in changed), flush=True)
 
 
