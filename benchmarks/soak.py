@@ -35,7 +35,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 STEPS, SAVED_EVERY = 24, 4
 PREEMPTED, START_AGAIN = 42, 43
-_LIMIT = 120  # seconds that a start may take
+_LIMIT = 600  # seconds that a start may take
 # As long as that may be waited for within what is called, before the signal is sent.
 _DURING = 0.3
 
