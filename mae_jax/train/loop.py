@@ -292,6 +292,7 @@ class _Run:
         beats.other(f"what step {self.first} left out")
         # What process 0 finds holds for all.
         self._look(self.first, *json.loads(hosts.exchange(json.dumps([measured, drawn]))[0]))
+        beats.other(f"step {self.first + 1}")
 
     def _panel(self, step: int) -> Path:
         return self.folder / "panels" / f"step_{step:08d}.png"
