@@ -1,6 +1,7 @@
 """The only training loop: `_Run.train`, and what it does between steps."""
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,6 +166,7 @@ class _Run:
             if self.metrics:
                 opened.enter_context(contextlib.closing(self.metrics))
             opened.enter_context(contextlib.closing(batches))
+            self._make_up()
             following = next(batches, None)  # None where nothing is left to do
             ahead = following and self._put(following)
             for step in range(self.first + 1, task.steps + 1):
@@ -239,14 +241,34 @@ class _Run:
 
     def _pause(self, step: int) -> None:
         """What is done between steps: compare, measure, draw, save; no more when told to stop."""
-        config, task, last = self.task.config, self.task, step == self.task.steps
-        measures, saves = {}, last or self.stopping or self.saving
+        task, last = self.task, step == self.task.steps
+        saves = last or self.stopping or self.saving
         self.replicas.check(step, self.state, saves)
+        measures = {}
+        if last or not self.stopping:
+            measures = self._look(step, *self._looks(step))
+        if saves:
+            self.guard.check_state(step, self.state)
+            position = {"step": step, "steps": task.steps, "measures": measures}
+            position |= self.guard.counts | self.identity
+            if not isinstance(task.objective, Reconstruct):
+                position["classes"] = list(task.train.classes)  # what its logits mean
+            if self.metrics:
+                self.metrics.sync()
+            self.rhythm.saved(step)
+            self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
 
-        def due(epochs):
-            return not self.stopping and (last or task.is_due(step, epochs))
+    def _looks(self, step: int) -> tuple[bool, bool]:
+        """Whether a step is measured, and whether it is drawn."""
+        log, last = self.task.config.log, step == self.task.steps
+        return tuple(
+            last or self.task.is_due(step, epochs)
+            for epochs in (log.eval_every_epochs, log.panel_every_epochs)
+        )
 
-        if due(config.log.eval_every_epochs):
+    def _look(self, step: int, measured: bool, drawn: bool) -> dict[str, float]:
+        measures = {}
+        if measured:
             measures = self.watch.measure(self.state) | self.watch.neighbours(self.state)
             if measures:
                 self._write(step, measures)
@@ -261,21 +283,28 @@ class _Run:
                 )
                 if self.measured:
                     self.measured(step, measures)
-        if due(config.log.panel_every_epochs):
-            path = self.folder / "panels" / f"step_{step:08d}.png"
-            picture = self.watch.panel(self.state, path)
+        if drawn:
+            picture = self.watch.panel(self.state, self._panel(step))
             if picture is not None and self.metrics:
                 self.metrics.write_image(step, "reconstruction", picture)
-        if saves:
-            self.guard.check_state(step, self.state)
-            position = {"step": step, "steps": task.steps, "measures": measures}
-            position |= self.guard.counts | self.identity
-            if not isinstance(task.objective, Reconstruct):
-                position["classes"] = list(task.train.classes)  # what its logits mean
-            if self.metrics:
-                self.metrics.sync()
-            self.rhythm.saved(step)
-            self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
+        return measures
+
+    def _make_up(self) -> None:
+        """Looks at the state the run resumes from, if it was told to stop before it could."""
+        if not self.first:
+            return
+        measured, drawn = self._looks(self.first)
+        if self.metrics:
+            seen = [line for line in metrics.read(self.folder) if line["step"] == self.first]
+            measured &= not any(name.startswith("eval_") for line in seen for name in line)
+            drawn &= not self._panel(self.first).exists()
+        beats.other(f"what step {self.first} left out")
+        # What process 0 finds holds for all.
+        self._look(self.first, *json.loads(hosts.exchange(json.dumps([measured, drawn]))[0]))
+        beats.other(f"step {self.first + 1}")
+
+    def _panel(self, step: int) -> Path:
+        return self.folder / "panels" / f"step_{step:08d}.png"
 
     def _summary(self) -> dict[str, Any]:
         beats.other("the last save")

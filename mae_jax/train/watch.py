@@ -133,10 +133,14 @@ class Watch:
             made = pixels.shown(np.asarray(pictures)[:count], like=originals)
             columns = {"masked": hidden, "reconstructed": made, "original": shown}
         sheet = reconstruction.panel(columns)
+        fresh = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(exist_ok=True)
-            sheet.save(path)
+            # At once: what has this name is whole, and is not drawn again.
+            sheet.save(fresh, "PNG")
+            fresh.replace(path)
         except OSError as error:
+            fresh.unlink(missing_ok=True)
             say(f"{path} cannot be written: {error.strerror or error}; the run goes on without it")
         return np.asarray(sheet)
 

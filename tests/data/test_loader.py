@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mae_jax.data import loader, sources
-from mae_jax.data.order import Order
+from mae_jax.data.order import Order, view_rng
+from mae_jax.errors import UsageError
 from mae_jax.pixels import Pixels
 
 PICTURE = loader.Picture(Pixels((4, 4), 1, crop=1.0), (0.3, 1.0), (3 / 4, 4 / 3), True)
@@ -162,6 +164,31 @@ def test_mixtures_take_their_shares_and_every_record_in_turn(parts, data):
         counts = np.bincount(np.array(mine) - starts[part], minlength=parts[part])
         # Epochs of the mixture shuffle, so that a record may come once more or less meanwhile.
         assert counts.max() - counts.min() <= 1
+
+
+def test_a_seeds_order_and_crops_are_those_of_every_version():
+    # Runs resume with a newer version, of this package or of numpy, in the middle of an epoch.
+    order, mixed = Order(7, [10]), Order(7, [4, 2], [1, 1])
+    assert [order(visit) for visit in (0, 1, 2, 10, 11)] == [(0, 6), (0, 5), (0, 8), (1, 6), (1, 2)]
+    assert [mixed(visit) for visit in range(5)] == [(0, 2), (0, 1), (0, 0), (0, 5), (1, 4)]
+    drawn = [
+        view_rng(7, 3, 5, *repeat).integers(0, 1000, 3).tolist() for repeat in ((), (0,), (1,))
+    ]
+    assert drawn == [[257, 203, 607], [257, 203, 607], [263, 429, 984]]
+
+
+def test_an_order_that_was_used_is_sent_as_one_that_was_not():
+    used, fresh = Order(7, [1000]), pickle.dumps(Order(7, [1000]))
+    used(0)
+    assert pickle.dumps(used) == fresh and pickle.loads(fresh)(3) == used(3)
+
+
+def test_a_set_too_light_to_be_seen_is_refused():
+    with pytest.raises(
+        UsageError, match="^data.mixture has a set of 2 records whose weight is too small for one "
+        "of them to be seen in an epoch$",
+    ):  # fmt: skip
+        Order(0, [1000, 2, 3], [1, 1e-9, 1e-9])
 
 
 def test_default_workers_follow_the_cores(monkeypatch):

@@ -53,7 +53,8 @@ def test_certain_and_right_is_perfect_and_a_class_without_images_counts_nowhere(
     found = tally.measures()
     assert found["top1"] == found["mean_class_accuracy"] == 1
     assert found["loss"] == found["calibration_error"] == 0
-    assert np.isnan(tally.per_class()[1])
+    np.testing.assert_array_equal(tally.per_class(), [1, np.nan, 1])
+    assert tally.confusion.dtype == np.int64
 
 
 def test_of_equal_logits_the_first_is_taken():
@@ -61,3 +62,21 @@ def test_of_equal_logits_the_first_is_taken():
     tally.add(np.zeros((8, 8)), np.arange(8))
     assert tally.measures()["top1"] == 1 / 8
     assert tally.measures()["top5"] == 5 / 8
+
+
+def test_calibration_is_a_table_of_all_bins():
+    # Nothing known, as of twenty classes; nearly certain, once right and once wrong; certain.
+    p = np.full((4, 20), 0.05)
+    p[1:3], p[3] = 0.1 / 19, 1e-300
+    p[1:3, 7], p[3, 2] = 0.9, 1
+    tally = Tally(20)
+    tally.add(np.log(p), np.array([0, 7, 8, 2]))
+    rows = tally.calibration()
+    assert [row["up_to"] for row in rows] == [n / 15 for n in range(1, 16)]
+    found = {
+        index: (row["images"], pytest.approx(row["confidence"]), row["accuracy"])
+        for index, row in enumerate(rows)
+        if row["images"]
+    }
+    assert found == {0: (1, 0.05, 1), 13: (2, 0.9, 0.5), 14: (1, 1.0, 1)}
+    assert rows[5] == {"up_to": 6 / 15, "images": 0, "confidence": None, "accuracy": None}

@@ -91,10 +91,13 @@ def test_random_masks_are_uniform():
     np.testing.assert_allclose(hidden, 0.75, atol=0.034)
 
 
-def test_grid_keeps_one_of_every_two_by_two():
-    mask = masking.from_noise(masking.grid_noise(jax.random.key(0), 1, (6, 8)), 12).mask_BN
-    visible = np.argwhere(np.asarray(mask).reshape(6, 8) == 0)
-    np.testing.assert_array_equal(visible % 2, 0)
+@pytest.mark.parametrize("apart", [2, 4])
+def test_grid_keeps_one_of_every_two_by_two_or_four_by_four(apart):
+    grid = (8, 16)
+    kept = grid[0] * grid[1] // apart**2
+    mask = masking.from_noise(masking.grid_noise(jax.random.key(0), 1, grid), kept).mask_BN
+    visible = np.argwhere(np.asarray(mask).reshape(grid) == 0)
+    np.testing.assert_array_equal(visible % apart, 0)
 
 
 def test_blocks_are_larger_than_random_holes():

@@ -184,6 +184,14 @@ def test_with_none_left_a_run_stops_and_stays_stopped(made, run, capsys):
         checkpoint.read_model(str(run))
 
 
+def test_what_is_set_aside_never_takes_anothers_name(tmp_path):
+    for number in (1, 2, 3):
+        (tmp_path / "4").mkdir()
+        aside = manifest.set_aside(tmp_path / "4", "damaged")
+        assert aside == tmp_path / f"4.damaged-{number}" and aside.is_dir()
+    assert manifest.damaged(tmp_path) == [f"4.damaged-{number}" for number in (1, 2, 3)]
+
+
 def test_what_is_no_checkpoint_is_left_alone(made, run, capsys):
     (run / "checkpoints" / "999").mkdir()
     (run / "checkpoints" / "7").mkdir()

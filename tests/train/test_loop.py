@@ -2,11 +2,7 @@ import copy
 import errno
 import fcntl
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
@@ -17,8 +13,6 @@ from mae_jax.config import default_config
 from mae_jax.data import loader
 from mae_jax.errors import Diverged, NoUsableCheckpoint, Preempted, UsageError
 from mae_jax.train import checkpoint, loop, metrics, usable, workdir
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def final_model(folder):
@@ -102,77 +96,38 @@ def test_resuming_is_exact(digits_config, tmp_path, cut, run_until):
     assert losses[0] == losses[1]
 
 
-def start(folder, tfds_dir, **environment):
-    """The run of `digits_config` in a process of its own, slowed down enough to be hit."""
-    program = f"""
-import sys, time
-sys.path.insert(0, {str(REPOSITORY / "tests")!r})
-import conftest
-from mae_jax.data import loader
-from mae_jax.errors import Preempted
-from mae_jax.train import loop
+def test_what_a_stop_left_out_is_made_up(digits_config, tmp_path, monkeypatch):
+    loop.run(digits_config, tmp_path / "whole")
+    step, told = loop.train_step, [3, 8]  # where the run measures and draws, the last one too
 
-make = loader.TrainBatches.__getitem__
-def slow(self, step):
-    time.sleep(0.2)
-    return make(self, step)
-loader.TrainBatches.__getitem__ = slow
-config = conftest.small_config({tfds_dir!r})
-config.train.steps = 20
-try:
-    loop.run(config, {str(folder)!r})
-except Preempted as error:
-    sys.exit(error.exit_code)
-"""
-    return subprocess.Popen(
-        [sys.executable, "-c", program], env=os.environ | environment, stderr=subprocess.PIPE
+    def signalled(state, *arguments, **options):
+        if told and int(state.step) + 1 == told[0]:
+            del told[0]
+            signal.raise_signal(signal.SIGTERM)
+        return step(state, *arguments, **options)
+
+    monkeypatch.setattr(loop, "train_step", signalled)
+    with pytest.raises(Preempted, match="stopped at step 3 of 8"):
+        loop.run(digits_config, tmp_path / "stopped")
+    assert final_model(tmp_path / "stopped")[0] == 3
+    # At the last step there is nothing to stop.
+    loop.run(digits_config, tmp_path / "stopped")
+    whole, stopped = (
+        [
+            [line for line in metrics.read(tmp_path / name) if "eval_loss" in line],
+            {path.name: path.read_bytes() for path in (tmp_path / name / "panels").iterdir()},
+        ]
+        for name in ("whole", "stopped")
     )
+    assert whole == stopped and len(stopped[1]) == 3
 
 
-def wait_for_step(folder, step, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        path = folder / "metrics.jsonl"
-        if path.exists() and any(line["step"] >= step for line in metrics.read(folder)):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"never reached step {step}: {process.stderr.read().decode()[-2000:]}")
-
-
-@pytest.mark.slow
-def test_kill_9_and_resume_gives_the_undisturbed_parameters(tfds_dir, tmp_path):
-    undisturbed = start(tmp_path / "whole", tfds_dir)
-    assert undisturbed.wait(300) == 0
-    for step in (5, 14):
-        process = start(tmp_path / "killed", tfds_dir)
-        wait_for_step(tmp_path / "killed", step, process)
-        process.kill()
-        assert process.wait(60) == -signal.SIGKILL
-    process = start(tmp_path / "killed", tfds_dir)
-    assert process.wait(300) == 0
-    assert b"resuming at step" in process.stderr.read()
-    assert_same_parameters(tmp_path / "whole", tmp_path / "killed")
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_asks_to_be_started_again(tfds_dir, tmp_path):
-    process = start(tmp_path, tfds_dir)
-    wait_for_step(tmp_path, 4, process)
-    process.terminate()
-    assert process.wait(120) == Preempted.exit_code == 42
-    step, _ = final_model(tmp_path)
-    assert 4 <= step < 20
-
-
-@pytest.mark.slow
-def test_a_second_process_on_the_folder_is_refused(digits_config, tfds_dir, tmp_path):
-    process = start(tmp_path, tfds_dir)
-    wait_for_step(tmp_path, 1, process)
-    digits_config.train.steps = 20
-    with pytest.raises(UsageError, match="in use by another process"):
+def test_a_folder_that_is_held_is_refused(digits_config, tmp_path):
+    with (
+        workdir.claim(tmp_path, digits_config.to_dict()),
+        pytest.raises(UsageError, match="in use by another process"),
+    ):
         loop.run(digits_config, tmp_path)
-    process.kill()
-    process.wait(60)
 
 
 def test_a_folder_that_cannot_be_locked_is_used_with_a_word(monkeypatch, capsys, tmp_path):

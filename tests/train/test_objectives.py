@@ -8,7 +8,7 @@ from flax import nnx
 
 from mae_jax.config import default_config
 from mae_jax.config.schema import SCHEMA
-from mae_jax.models import masking, targets
+from mae_jax.models import masking, patches, targets
 from mae_jax.models.fast import ways
 from mae_jax.train import mixing
 from mae_jax.train.objectives import Classify, Reconstruct
@@ -108,15 +108,54 @@ def test_a_probe_freezes_the_encoder_and_normalises_its_token():
     assert not half["normalise_head"] and half["frozen"] == 11
 
 
-@pytest.mark.parametrize("class_token", [True, False])
-def test_features_average_patch_tokens_only(batch, class_token):
+def small(**changes):
     config = default_config()
     config.model.update(
         dict(image_size=(4,), patch_size=(2,), channels=1, width=16, depth=1, heads=2,
-             decoder_width=8, decoder_depth=1, decoder_heads=2, class_token=class_token)
+             decoder_width=8, decoder_depth=1, decoder_heads=2) | changes
     )  # fmt: skip
     objective = Reconstruct.from_config(config)
-    model = objective.create(nnx.Rngs(0))
+    return objective, objective.create(nnx.Rngs(0))
+
+
+def test_what_is_measured_is_each_images_loss_and_what_is_drawn_its_picture(batch):
+    objective, model = small(mask_ratio=0.5)
+    drawn = objective.draw(batch, jax.random.key(1))
+    (values,) = objective.measure(model, drawn).values()
+    assert values.shape == (16,) and np.std(values) > 0.01
+    for image in (0, 7):
+        alone = {name: x[image : image + 1] for name, x in drawn.items()}
+        assert float(values[image]) == pytest.approx(float(objective.loss(model, alone)), rel=1e-4)
+    pictures, mask = objective.reconstruct(model, drawn)
+    made, truth = (patches.patchify(x, (2, 2)) for x in (pictures, batch["image"] / 255))
+    visible = np.asarray(mask) == 0
+    assert (visible.sum(1) == 2).all()
+    near = np.isclose(made, truth, atol=1e-6).all(-1)
+    np.testing.assert_array_equal(near, visible)
+
+
+def test_a_classifiers_measures(batch):
+    config = default_config()
+    config.train.objective = "classify"
+    given = np.random.default_rng(0).normal(size=(16, 7)).astype(np.float32)
+    labels = np.asarray(batch["label"])
+    for classes in (7, 5):
+        objective, answers = Classify.from_config(config, classes), given[:, :classes]
+        found = objective.measure(lambda images, answers=answers: jnp.asarray(answers), batch)
+        rank = (answers > answers[np.arange(16), labels][:, None]).sum(1)
+        log_p = answers - np.log(np.exp(answers).sum(1, keepdims=True))
+        np.testing.assert_allclose(found["loss"], -log_p[np.arange(16), labels], rtol=1e-5)
+        np.testing.assert_array_equal(found["accuracy"], rank == 0)
+        if classes > 5:
+            np.testing.assert_array_equal(found["top5"], rank < 5)
+            assert 0 < found["top5"].mean() < 1
+        else:
+            assert "top5" not in found
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_features_average_patch_tokens_only(batch, class_token):
+    objective, model = small(class_token=class_token)
     tokens = model.encoder(objective.pixels.standardise(batch["image"]))
     assert tokens.shape == (16, 4 + class_token, 16)
     np.testing.assert_allclose(

@@ -92,6 +92,25 @@ def test_what_a_step_draws_follows_from_seed_and_step(digits_config):
     assert len(np.unique(np.round(told, 2))) == 6
 
 
+def test_a_step_tells_its_rate_and_the_norm_of_its_gradient(digits_config):
+    task = prepare(digits_config, 1)
+    current = state.create(task.objective, task.recipe, 0, ONE)
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 1), np.uint8)
+    batch, moment = {"image": jnp.asarray(images), "label": jnp.zeros(8, jnp.int32)}, 0.0
+    for index in range(2):
+        current, numbers = step.train_step(
+            current, batch, np.uint32(0), objective=task.objective, recipe=task.recipe, layout=ONE
+        )
+        assert int(current.step) == index + 1
+        assert float(numbers["lr"]) == pytest.approx(float(task.recipe.schedule()(index)))
+        before, moment = moment, optax.tree.get(current.opt_state, "mu")
+        # Of AdamW's first moment, 0.9 is from before, and a tenth is the gradient.
+        past = jax.tree.map(lambda x: x * 0.0, moment) if index == 0 else before
+        gradient = jax.tree.map(lambda m, b: (m - 0.9 * b) / 0.1, moment, past)
+        moment = jax.tree.map(np.asarray, moment)  # the state is given up
+        assert float(numbers["grad_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), 1e-3)
+
+
 def test_accumulation_gives_the_gradient_of_the_whole_batch(digits_config):
     def gradient_and_loss():
         losses, *_, current = run(digits_config, 2, steps=1)

@@ -90,6 +90,16 @@ def test_names_of_published_sizes(size, encoder, full, parameters):
     assert sum(map(math.prod, shapes.values())) == parameters
 
 
+@pytest.mark.parametrize("changes", [dict(mask_tokens_in_encoder=True), dict(class_token=False)])
+def test_names_of_models_with_other_tokens(changes):
+    dimensions = dict(depth=2, decoder_depth=1)
+    module = nnx.eval_shape(
+        lambda: mae_jax.MaskedAutoencoder("tiny", **dimensions, **changes, rngs=nnx.Rngs(0))
+    )
+    names = {keymap.published_name(path) for path, _ in nnx.to_flat_state(nnx.state(module))}
+    assert names == set(keymap.expected("full", **dimensions, **changes))
+
+
 @pytest.mark.parametrize("name", ["shared_normpix", "shared_rawpix"])
 def test_golden_files_as_pth(tmp_path, name):
     with np.load(GOLDEN / f"{name}.npz") as arrays:
