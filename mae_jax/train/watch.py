@@ -1,5 +1,6 @@
 """Looking at a run from outside: held-out measures, nearest neighbours, panels."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +141,8 @@ class Watch:
             sheet.save(fresh, "PNG")
             fresh.replace(path)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                fresh.unlink()
             say(f"{path} cannot be written: {error.strerror or error}; the run goes on without it")
         return np.asarray(sheet)
 
