@@ -1,7 +1,6 @@
 """The only training loop: `_Run.train`, and what it does between steps."""
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from mae_jax.data.progress import say
 from mae_jax.errors import Preempted, UsageError
 from mae_jax.parallel import Layout
 from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
+from mae_jax.train.looks import Looks
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
 from mae_jax.train.replicas import Replicas
@@ -26,7 +26,7 @@ from mae_jax.train.saver import Saver
 from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare
-from mae_jax.train.watch import Watch
+from mae_jax.train.telling import Teller
 
 _PER_HOST = ("data.dir", "data.workers", "data.cache")  # what may differ between machines
 
@@ -96,10 +96,20 @@ def run(
         layout = Layout.of(task.split)
         if hosts.is_first() and not quiet:
             say(task.described(layout))
+        teller = Teller(quiet or not hosts.is_first())
+        looks = Looks(task, layout, path, teller, measured)
         run = _Run(
-            task, path, resolved, fingerprint, layout, stop, quiet, read_weights, allow_change
+            task,
+            path,
+            resolved,
+            fingerprint,
+            layout,
+            stop,
+            teller,
+            looks,
+            read_weights,
+            allow_change,
         )
-        run.measured = measured
         if claimed is not None:
             run.record(claimed)
         return run.train()
@@ -116,38 +126,36 @@ class _Run:
         fingerprint,
         layout: Layout,
         stop: Stop,
-        quiet: bool,
+        teller: Teller,
+        looks: Looks,
         read_weights,
         allowed: Sequence[str],
     ):
         self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
-        self.quiet = quiet or not hosts.is_first()
+        self.teller, self.looks, self.told = teller, looks, False
         self.read_weights, self.allowed, self.other_data = read_weights, allowed, []
-        self.measured = None
         config = task.config
         self.identity = initial_state.identity(config, fingerprint)
         self.broken = loader.new_ledger(config, task.train, say)
-        self._say(f"data: {describe(task.train)}")
+        self.teller.say(f"data: {describe(task.train)}")
         if task.held_out is not None:
-            self._say(f"held out: {describe(task.held_out)}")
-        self.watch = Watch(task.objective, task.train, task.held_out, config, layout)
+            self.teller.say(f"held out: {describe(task.held_out)}")
         self.manager = checkpoint.open_manager(folder / "checkpoints", **config.checkpoint)
         self.saver, self.rhythm, self.saving = Saver(self.manager), Rhythm(task), False
-        self.guard = divergence.Guard(task, layout, self.manager, self._say)
+        self.guard = divergence.Guard(task, layout, self.manager, self.teller.say)
         self.state, self.first = self._start()
         self.replicas = Replicas(
-            config.train.check_replicas_every, layout, self.state, self.manager, self._say
+            config.train.check_replicas_every, layout, self.state, self.manager, self.teller.say
         )
-        self.metrics, self.told = None, False
 
     def record(self, claimed: workdir.Claim) -> None:
         """Notes in the work folder what the run is, and begins to write about it there."""
         changed = claimed.record(self.first, self.allowed, self.other_data)
         if changed:
-            self._say("changed since the run was last started: " + "; ".join(changed))
+            self.teller.say("changed since the run was last started: " + "; ".join(changed))
         tensorboard = self.task.config.log.tensorboard
-        self.metrics = metrics.Metrics(self.folder, tensorboard=tensorboard, resumed_at=self.first)
+        self.teller.open(self.folder, tensorboard=tensorboard, resumed_at=self.first)
 
     def train(self) -> dict[str, Any]:
         """Runs from where the folder is to the end."""
@@ -163,10 +171,11 @@ class _Run:
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
             opened.enter_context(contextlib.closing(self.saver))
-            if self.metrics:
-                opened.enter_context(contextlib.closing(self.metrics))
+            opened.enter_context(contextlib.closing(self.teller))
             opened.enter_context(contextlib.closing(batches))
-            self._make_up()
+            if self.first:
+                self.looks.make_up(self.first, self.state)
+                beats.other(f"step {self.first + 1}")
             following = next(batches, None)  # None where nothing is left to do
             ahead = following and self._put(following)
             for step in range(self.first + 1, task.steps + 1):
@@ -212,15 +221,7 @@ class _Run:
             return self._summary()
 
     def _due(self, step: int) -> bool:
-        config, task = self.task.config, self.task
-        intervals = config.log.eval_every_epochs, config.log.panel_every_epochs
-        return (
-            self.stopping
-            or self.saving
-            or step == task.steps
-            or self.replicas.due(step)
-            or any(task.is_due(step, epochs) for epochs in intervals)
-        )
+        return self.stopping or self.saving or self.replicas.due(step) or any(self.looks.due(step))
 
     def _record(self, step: int, numbers: dict[str, jax.Array]) -> None:
         values = {name: float(value) for name, value in numbers.items()}
@@ -232,11 +233,11 @@ class _Run:
                 values["broken_records"] = len(self.broken.seen)
             if self.guard.counts["skipped"]:
                 values["skipped"] = self.guard.counts["skipped"]
-            self._write(step, values)
-            self._say(self.pace.line(step, values))
+            self.teller.write(step, values)
+            self.teller.say(self.pace.line(step, values))
             self.told = self.told or self.pace.known
         elif self.pace.known and not self.told:
-            self._say(f"step {step} of {self.task.steps}: done in about {self.pace.left}")
+            self.teller.say(f"step {step} of {self.task.steps}: done in about {self.pace.left}")
             self.told = True
 
     def _pause(self, step: int) -> None:
@@ -244,67 +245,17 @@ class _Run:
         task, last = self.task, step == self.task.steps
         saves = last or self.stopping or self.saving
         self.replicas.check(step, self.state, saves)
-        measures = {}
-        if last or not self.stopping:
-            measures = self._look(step, *self._looks(step))
+        looks = last or not self.stopping
+        measures = self.looks.look(step, self.state) if looks else {}
         if saves:
             self.guard.check_state(step, self.state)
             position = {"step": step, "steps": task.steps, "measures": measures}
             position |= self.guard.counts | self.identity
             if not isinstance(task.objective, Reconstruct):
                 position["classes"] = list(task.train.classes)  # what its logits mean
-            if self.metrics:
-                self.metrics.sync()
+            self.teller.sync()
             self.rhythm.saved(step)
             self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
-
-    def _looks(self, step: int) -> tuple[bool, bool]:
-        """Whether a step is measured, and whether it is drawn."""
-        log, last = self.task.config.log, step == self.task.steps
-        return tuple(
-            last or self.task.is_due(step, epochs)
-            for epochs in (log.eval_every_epochs, log.panel_every_epochs)
-        )
-
-    def _look(self, step: int, measured: bool, drawn: bool) -> dict[str, float]:
-        measures = {}
-        if measured:
-            measures = self.watch.measure(self.state) | self.watch.neighbours(self.state)
-            if measures:
-                self._write(step, measures)
-                self._say(
-                    "  ".join(
-                        [f"step {step}"]
-                        + [
-                            f"{name.replace('_', ' ')} {value:.4f}"
-                            for name, value in measures.items()
-                        ]
-                    )
-                )
-                if self.measured:
-                    self.measured(step, measures)
-        if drawn:
-            picture = self.watch.panel(self.state, self._panel(step))
-            if picture is not None and self.metrics:
-                self.metrics.write_image(step, "reconstruction", picture)
-        return measures
-
-    def _make_up(self) -> None:
-        """Looks at the state the run resumes from, if it was told to stop before it could."""
-        if not self.first:
-            return
-        measured, drawn = self._looks(self.first)
-        if self.metrics:
-            seen = [line for line in metrics.read(self.folder) if line["step"] == self.first]
-            measured &= not any(name.startswith("eval_") for line in seen for name in line)
-            drawn &= not self._panel(self.first).exists()
-        beats.other(f"what step {self.first} left out")
-        # What process 0 finds holds for all.
-        self._look(self.first, *json.loads(hosts.exchange(json.dumps([measured, drawn]))[0]))
-        beats.other(f"step {self.first + 1}")
-
-    def _panel(self, step: int) -> Path:
-        return self.folder / "panels" / f"step_{step:08d}.png"
 
     def _summary(self) -> dict[str, Any]:
         beats.other("the last save")
@@ -329,13 +280,8 @@ class _Run:
         task, config = self.task, self.task.config
         template = state.abstract(task.objective, task.recipe, self.layout)
         if config.log.sharding:
-            self._say(parallel.table(template, self.layout.state(template)))
-        wanted = config.checkpoint.keep_best
-        if wanted is not None and wanted not in (names := self.watch.names(template)):
-            raise UsageError(
-                f"checkpoint.keep_best {wanted!r} is not measured by this run; "
-                + (f"it measures {', '.join(names)}" if names else "data.eval_split is not set")
-            )
+            self.teller.say(parallel.table(template, self.layout.state(template)))
+        self.looks.check(config.checkpoint.keep_best, template)
         made = self.manager.latest_step() or 0
         if made > task.steps:
             raise UsageError(
@@ -348,9 +294,9 @@ class _Run:
         found, position, self.other_data = resumed
         step, planned = int(found.step), position["steps"]
         self.guard.resume(position)
-        self._say(f"resuming at step {step} of {task.steps}")
+        self.teller.say(f"resuming at step {step} of {task.steps}")
         if self.other_data:
-            self._say(
+            self.teller.say(
                 f"the data is other than it was: from step {step} on, batches are those of a run "
                 "that had it so from its start; of the pass that was under way, images may come "
                 "twice or not at all"
@@ -359,7 +305,7 @@ class _Run:
             raise UsageError("--allow_change=data changes nothing: the data is what it was")
         if planned != task.steps:
             rate = float(task.recipe.schedule()(step))
-            self._say(
+            self.teller.say(
                 f"the run was planned for {planned} steps: from step {step} on, its learning rate "
                 f"is that of a run of {task.steps}, {rate:.2e} now"
             )
@@ -368,11 +314,3 @@ class _Run:
     def _put(self, batch: loader.Batch):
         """A batch on its way to the devices."""
         return put(batch, self.layout, self.task.config.data.batch_size)
-
-    def _write(self, step: int, values: dict[str, float]) -> None:
-        if self.metrics:
-            self.metrics.write(step, values)
-
-    def _say(self, text: str) -> None:
-        if not self.quiet:
-            say(text)
