@@ -1,5 +1,6 @@
 """Lines on the terminal about work on many images: how far, how fast, until when."""
 
+import contextlib
 import datetime
 import sys
 import time
@@ -33,5 +34,9 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """A line for the person watching; stdout is kept for results."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the person watching; stdout is kept for results.
+
+    What it is written to may be gone, or a file on a full disk: that ends nothing.
+    """
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

@@ -267,6 +267,8 @@ class _Run:
             position |= self.guard.counts | self.identity
             if not isinstance(task.objective, Reconstruct):
                 position["classes"] = list(task.train.classes)  # what its logits mean
+            if self.metrics:
+                self.metrics.sync()
             self.rhythm.saved(step)
             self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
 

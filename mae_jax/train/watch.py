@@ -133,8 +133,11 @@ class Watch:
                 "original": originals,
             }
         )
-        path.parent.mkdir(exist_ok=True)
-        sheet.save(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            sheet.save(path)
+        except OSError as error:
+            say(f"{path} cannot be written: {error.strerror or error}; the run goes on without it")
         return np.asarray(sheet)
 
     def _apply(self, method, state, batch, index):
