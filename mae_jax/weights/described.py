@@ -144,6 +144,9 @@ def describe(
     """
     tensors = foreign.plain(_folded(tensors, source), source)
     tensors = {name: np.asarray(t) for name, t in tensors.items()}
+    for name, tensor in tensors.items():
+        if not tensor.dtype.name.startswith(("float", "bfloat")):
+            raise UsageError(f"{source}: {name} holds {tensor.dtype}, and weights are floats")
     known = {name: value for name, value in said.items() if value is not None}
     for name, value in given.items():
         if value is None or name == "image_size":
@@ -153,6 +156,8 @@ def describe(
             raise UsageError(f"{name} {value} was given, but {source} says {known[name]}")
         known[name] = value
     kind, structure = _structure(tensors, known)
+    if max(structure["depth"], structure["decoder_depth"]) > len(tensors):
+        raise UsageError(f"{source} numbers blocks beyond its {len(tensors)} tensors")
     _check_names(tensors, list(keymap.expected(kind, **structure)), kind, source)
     if part == "encoder" or (part == "no_decoder" and kind == "full"):
         kind, structure["mask_tokens_in_encoder"] = "encoder", False
@@ -232,7 +237,7 @@ def _dimensions(tensors, known, image_size, kind, structure, source):
     if arguments["heads"] is None:
         raise _unsaid(source, "heads", f"how many attention heads share its width of {width}")
     if kind == "full":
-        decoder_width = tensors["decoder_embed.weight"].shape[0]
+        decoder_width = len(np.atleast_1d(tensors["decoder_embed.weight"]))
         arguments |= dict(
             decoder_width=decoder_width,
             decoder_depth=structure["decoder_depth"],

@@ -9,6 +9,8 @@ import numpy as np
 from mae_jax.errors import UsageError
 
 METADATA = "mae_jax"
+_UNPACKED = 8  # times the size of a file that its content may have
+_ANYHOW = 2**28  # bytes that it may have in any case
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -39,15 +41,26 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of an npz file, and its metadata.
 
     Raises:
-      UsageError: it is damaged, or holds Python objects.
+      UsageError: it is damaged, holds Python objects, or unpacks to far more than it is.
     """
     try:
+        with zipfile.ZipFile(path) as packed:
+            check_unpacked(sum(info.file_size for info in packed.infolist()), path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except Exception as error:  # damaged bytes may end a decoder anywhere
         raise UsageError(f"{str(path)!r} is damaged or no npz file: {error}") from None
     metadata = {METADATA: str(arrays.pop(METADATA))} if METADATA in arrays else {}
     return arrays, metadata
+
+
+def check_unpacked(size: int, path: Path) -> None:
+    """Raises ValueError where a file says that so many bytes are in it, and they cannot be weights.
+
+    Numbers of trained weights do not compress; a small file of one number can fill any memory.
+    """
+    if size > max(_UNPACKED * path.stat().st_size, _ANYHOW):
+        raise ValueError(f"it unpacks to {size} bytes, which weights do not")
 
 
 def write_npz(path: Path, tensors: dict[str, np.ndarray], metadata: str) -> None:

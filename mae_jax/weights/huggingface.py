@@ -10,6 +10,7 @@ import numpy as np
 from mae_jax.data.augment import resized_side
 from mae_jax.errors import UsageError
 from mae_jax.weights import foreign, formats, keymap, pth
+from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights
 
 _BARE = ("embeddings.", "encoder.", "layernorm.")  # where a file holds the encoder alone
@@ -49,7 +50,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
       UsageError: it is another kind of model, or incomplete.
     """
     source = repr(str(folder))
-    config = json.loads((folder / "config.json").read_text())
+    config = said_lib.read_json(folder / "config.json")
     if config["model_type"] not in ("vit", "vit_mae", "dinov2"):
         raise UsageError(
             f"{source} holds a {config['model_type']!r} model; known are 'vit', 'vit_mae' and "
@@ -73,23 +74,29 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
         scales = {n: tensors.pop(n) for n in list(tensors) if n.endswith(".gamma")}
     preprocessor = folder / "preprocessor_config.json"
     if preprocessor.is_file():
-        images = json.loads(preprocessor.read_text())
+        images = said_lib.read_json(preprocessor)
         said |= {"mean": images.get("image_mean"), "std": images.get("image_std")}
         said["crop"] = _crop(images)
-    names = list((config.get("id2label") or {}).values())
+    names = said_lib.names(config.get("id2label"), "id2label", source)
     if config["model_type"] == "vit" and any(not re.fullmatch(r"LABEL_\d+", n) for n in names):
         said["origin"] = {"classes": names}
     published = to_published(tensors, source) | scales
-    return published, said | config.get("mae_jax", {}), files
+    return published, said | said_lib.section(config, "mae_jax", source), files
 
 
 def _files(folder):
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if any(Path(name).name != name for name in names):
-            raise UsageError(f"{str(index)!r} names files of other folders")
-        return [folder / name for name in names]
+        source = repr(str(index))
+        parts = said_lib.section(said_lib.read_json(index), "weight_map", source)
+        found = sorted(set(said_lib.names(parts, "weight_map", source)))
+        for name in found:
+            if Path(name).name != name or "\0" in name:
+                raise UsageError(f"{source} names files of other folders")
+            if not (folder / name).is_file():
+                raise UsageError(f"{source} names {name!r}, which is not there")
+        if found:
+            return [folder / name for name in found]
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]
@@ -184,11 +191,14 @@ def preprocessor(weights: Weights) -> dict[str, Any] | None:
 def _crop(images):
     """The share of the shorter side that a preprocessor of theirs keeps, if it cuts out a part."""
     size, crop = images.get("size"), images.get("crop_size")
-    if not images.get("do_center_crop") or not isinstance(size, dict) or not crop:
+    if not images.get("do_center_crop") or not isinstance(size, dict):
         return None
-    sides = crop.values() if isinstance(crop, dict) else [crop]
-    whole = size.get("shortest_edge") or min(size.get("height", 0), size.get("width", 0))
-    return min(1.0, min(sides) / whole) if whole else None
+    sides = list(crop.values()) if isinstance(crop, dict) else [crop]
+    whole = size.get("shortest_edge") or [size.get(name) for name in ("height", "width")]
+    whole = whole if isinstance(whole, list) else [whole]
+    if not sides or any(type(side) is not int or side < 1 for side in (*sides, *whole)):
+        return None
+    return min(1.0, min(sides) / min(whole))
 
 
 def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:

@@ -197,7 +197,8 @@ def _depths(there: dict[str, np.ndarray]) -> dict[str, int]:
         found = [
             re.match(rf"{re.escape(prefix)}(?:_layers|\.layer)\.(\d+)\.", name) for name in there
         ]
-        depths[published] = max((int(f.group(1)) + 1 for f in found if f), default=0)
+        deepest = max((int(f.group(1)) + 1 for f in found if f), default=0)
+        depths[published] = min(deepest, len(there))  # whatever a name may say
     return depths
 
 

@@ -76,7 +76,10 @@ def build(weights: Weights, *, dtype: Any = jnp.float32, scan: bool = False) -> 
 
 def check_shapes(weights: Weights, source: str) -> None:
     """Raises UsageError, naming `source`, unless every tensor has the shape the model gives it."""
-    state = nnx.to_flat_state(nnx.state(_abstract(weights, jnp.float32, False)))
+    try:
+        state = nnx.to_flat_state(nnx.state(_abstract(weights, jnp.float32, False)))
+    except ValueError as error:  # a mask ratio or a sampling that no model has
+        raise UsageError(f"{source}: {error}") from None
     shapes = {
         keymap.published_name(path): keymap.shape_there(path, value.shape) for path, value in state
     }

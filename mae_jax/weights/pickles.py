@@ -7,7 +7,9 @@ ours and only notes what it was given; any other name is an error.
 import collections
 import dataclasses
 import io
+import math
 import pickle
+import pickletools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ _DTYPES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +49,20 @@ class Tensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    def __post_init__(self):
+        sides = (*self.shape, *self.stride, self.offset)
+        if (
+            not isinstance(self.storage, Storage)
+            or len(self.shape) != len(self.stride)
+            or not all(isinstance(side, int) and side >= 0 for side in sides)
+        ):
+            raise ValueError(f"shape {self.shape} and stride {self.stride} are no tensor's")
+
+    @property
+    def bytes(self) -> int:
+        """That its numbers take."""
+        return math.prod(self.shape) * _numpy_dtype(self.storage.dtype).itemsize
+
     def read(self, data: bytes, little_endian: bool) -> np.ndarray:
         """The numbers, from the bytes of the storage.
 
@@ -54,11 +71,6 @@ class Tensor:
         """
         dtype = _numpy_dtype(self.storage.dtype)
         numbers = np.frombuffer(data, dtype if little_endian else dtype.newbyteorder(">"))
-        sides = (*self.shape, *self.stride, self.offset)
-        if len(self.shape) != len(self.stride) or not all(
-            isinstance(side, int) and side >= 0 for side in sides
-        ):
-            raise ValueError(f"shape {self.shape} and stride {self.stride} are no tensor's")
         reach = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
         if 0 not in self.shape and self.offset + reach >= len(numbers):
             raise ValueError(f"shape {self.shape} is more than the {len(numbers)} numbers there")
@@ -150,6 +162,10 @@ def read(data: bytes) -> Any:
       UsageError: it asks for anything else, or is no whole pickle.
     """
     try:
+        for opcode, argument, _ in pickletools.genops(data):
+            # A place for every number up to this one is made before it is used.
+            if opcode.name in _PUTS and argument > len(data):
+                raise pickle.UnpicklingError(f"{opcode.name} {argument}")
         return _Reader(data).load()
     except UsageError:
         raise

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import pickles
+from mae_jax.weights import formats, pickles
 
 _ALIGNMENT = 64  # bytes; where torch puts the numbers of a tensor
 
@@ -26,8 +26,9 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             if "data.pkl" not in names:
                 raise UsageError(f"{str(path)!r} is a zip file, but not one of torch's")
             content = pickles.read(_record(archive, names["data.pkl"]))
-            little = "byteorder" not in names or archive.read(names["byteorder"]) == b"little"
+            little = "byteorder" not in names or _record(archive, names["byteorder"]) == b"little"
             model, rest = _model(content)
+            formats.check_unpacked(sum(tensor.bytes for tensor in model.values()), path)
             storages: dict[str, bytes] = {}
             tensors = {}
             for name, tensor in model.items():
@@ -38,10 +39,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return tensors, rest
     except zipfile.BadZipFile as error:
         raise UsageError(_no_archive(path, error)) from None
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise UsageError(f"{str(path)!r} is damaged: {error}") from None
     except UsageError as error:
         raise UsageError(f"{str(path)!r}: {error}") from None
+    except Exception as error:  # damaged bytes may end a decoder anywhere
+        raise UsageError(f"{str(path)!r} is damaged: {error}") from None
 
 
 def _record(archive, name):

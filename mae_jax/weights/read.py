@@ -1,7 +1,6 @@
 """SOURCE: a work folder, a weight file or a folder of another library, as `Weights`."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mae_jax.errors import UsageError
 from mae_jax.pixels import Pixels
 from mae_jax.train import checkpoint, metrics, objectives, workdir
 from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
+from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights, describe
 
 _PTH = (".pth", ".pt", ".bin", ".tar", ".ckpt")
@@ -47,6 +47,7 @@ def read(
     if step is not None:
         raise UsageError(f"step {step} needs a work folder, and {str(source)!r} is none")
     tensors, said, files = _folder(path) if path.is_dir() else _file(path)
+    said = said_lib.checked(said, repr(str(source)))
     origin = {"license": _license(path)} | {
         name: value for name, value in said.get("origin", {}).items() if value is not None
     }
@@ -75,10 +76,7 @@ _KNOWN = (
 
 def _folder(path):
     config = path / "config.json"
-    try:
-        content = json.loads(config.read_text()) if config.is_file() else {}
-    except ValueError as error:
-        raise UsageError(f"{str(config)!r} is damaged: {error}") from None
+    content = said_lib.read_json(config) if config.is_file() else {}
     if "model_type" in content:
         return huggingface.read(path)
     if "architecture" in content:
@@ -103,7 +101,7 @@ def _file(path):
     said = _arguments(pickles.as_dictionary(metadata.get("args")))
     text = metadata.get(formats.METADATA)
     if isinstance(text, str) and text:
-        said |= json.loads(text)
+        said |= said_lib.parsed(text, f"what {str(path)!r} says of itself")
     if any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         tensors = huggingface.to_published(tensors, repr(str(path)))
     return tensors, said, [path]
@@ -167,11 +165,7 @@ def _license(path: Path) -> str | None:
     if (path / "checkpoints").is_dir():
         init_from = workdir.read_config(path).get("init_from")
         return init_from and _license(Path(init_from))
-    card = path / "README.md" if path.is_dir() else path.parent / "README.md"
-    if card.is_file() and card.read_text().startswith("---"):
-        found = re.search(r"^license: *(\S+)", card.read_text().split("---")[1], re.MULTILINE)
-        return found.group(1) if found else None
-    return None
+    return said_lib.license_of((path if path.is_dir() else path.parent) / "README.md")
 
 
 def sha256(path: Path) -> str:
@@ -182,12 +176,10 @@ def sha256(path: Path) -> str:
 
 def _verified(path):
     """The file's hash, compared with the list beside it where there is one."""
-    found, sums = sha256(path), path.parent / SUMS
-    if sums.is_file():
-        listed = dict(reversed(line.split(maxsplit=1)) for line in sums.read_text().splitlines())
-        if listed.get(path.name, found) != found:
-            raise UsageError(
-                f"{str(path)!r} is damaged: its sha256 is {found}, and {SUMS} says "
-                f"{listed[path.name]}"
-            )
+    found = sha256(path)
+    listed = said_lib.listed_sums(path.parent / SUMS).get(path.name, found)
+    if listed != found:
+        raise UsageError(
+            f"{str(path)!r} is damaged: its sha256 is {found}, and {SUMS} says {listed}"
+        )
     return found

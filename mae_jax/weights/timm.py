@@ -8,6 +8,7 @@ import numpy as np
 
 from mae_jax.errors import UsageError
 from mae_jax.weights import formats, pth
+from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights
 
 # timm's own names of the published encoders: width, depth, heads, patch.
@@ -26,8 +27,12 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     Raises:
       UsageError: there are no weights.
     """
-    config = json.loads((folder / "config.json").read_text())
-    arguments, about = config.get("model_args") or {}, config.get("pretrained_cfg") or {}
+    source, config = repr(str(folder)), said_lib.read_json(folder / "config.json")
+    arguments, about, ours = (
+        said_lib.section(config, name, source)
+        for name in ("model_args", "pretrained_cfg", "mae_jax")
+    )
+    given = about.get("input_size")
     for name, reader in (
         ("model.safetensors", formats.read_safetensors),
         ("pytorch_model.bin", pth.read),
@@ -36,9 +41,9 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
             tensors, _ = reader(folder / name)
             break
     else:
-        raise UsageError(f"{str(folder)!r} has a config.json but no model.safetensors")
+        raise UsageError(f"{source} has a config.json but no model.safetensors")
     said = {
-        "image_size": arguments.get("img_size") or (about.get("input_size") or [None])[1:] or None,
+        "image_size": arguments.get("img_size") or (given[1:] if isinstance(given, list) else None),
         "heads": arguments.get("num_heads"),
         "class_token": arguments.get("class_token"),
         "mean": about.get("mean"),
@@ -46,7 +51,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
         "crop": about.get("crop_pct"),
         "origin": {"license": about.get("license"), "classes": config.get("label_names")},
     }
-    return tensors, said | config.get("mae_jax", {}), [folder / name]
+    return tensors, said | ours, [folder / name]
 
 
 def config(weights: Weights) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import resource
 import zipfile
 
 import numpy as np
@@ -148,6 +149,45 @@ def test_other_ways_in(file, content):
     assert mae_jax.load(file, **SAID)  # and what is read after it is not changed by it
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x0f.",  # room for 268 million things to remember
+        b"\x80\x04\x8e\xff\xff\xff\xff\0\0\0\0.",  # four GB of bytes
+        b"\x80\x04\x8d\xff\xff\xff\xff\0\0\0\0.",  # of text
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",  # a number of two GB
+    ],
+    ids=["memo", "bytes", "text", "number"],
+)
+def test_a_pickle_that_claims_more_than_it_holds_takes_no_memory(content):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match="its pickle is broken"):
+        pickles.read(content)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("format", ["pth", "npz"])
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, format):
+    path = tmp_path / f"x.{format}"
+    if format == "npz":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (75000000,)}"
+            content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+            file.writestr("pos_embed.npy", content + bytes(300_000_000))
+    else:  # one number, again and again
+        content = (
+            b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage"
+            b"ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0J\xff\xff\xff\x7f\x85"
+            b"K\0\x85\x89NtRs."
+        )
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("x/data.pkl", content)
+            file.writestr("x/data/0", bytes(4))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(UsageError, match="unpacks to .* bytes, which weights do not"):
+        mae_jax.load(path)
+
+
 def test_a_benign_pickle_with_a_namespace(tmp_path):
     read_back = pickles.read(
         pickle.dumps({"args": argparse.Namespace(lr=1e-3, name="x", nested=[1, (2,)]), "epoch": 3})
@@ -171,6 +211,9 @@ def test_tensors_beyond_their_storage(tmp_path):
     ):
         with pytest.raises(ValueError):
             pickles.Tensor(storage, offset, shape, stride).read(data, True)
+    with pytest.raises(UsageError, match="is no tensor's|are no tensor's"):
+        pickles.read(b"ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))tR.")
+    assert pickles.Tensor(storage, 0, (2**40, 2), (0, 0)).bytes == 2**43
     x = pickles.Tensor(storage, 0, (2, 2), (1, 2)).read(data, True)
     np.testing.assert_array_equal(x, [[0, 2], [1, 3]])
 
