@@ -159,7 +159,7 @@ def prepare(
         "shard_megabytes": shard_megabytes,
     }
     if prepared.is_prepared(root):
-        _check_same(json.loads((root / "dataset.json").read_text()), about, out)
+        _check_same(prepared.read_about(root), about, out)
         say(f"{out} is complete already")
     else:
         _claim(root, about, out)
@@ -241,7 +241,7 @@ def _finish(root, entries, about):
 
 
 def _summary(root, out):
-    about = json.loads((root / "dataset.json").read_text())
+    about = prepared.read_about(root)
     return {
         "out": out,
         "records": about["records"],

@@ -75,6 +75,39 @@ def write_index(folder: Path, shards: Sequence[dict[str, Any]], about: dict[str,
     return digest
 
 
+def read_about(folder: str | Path) -> dict[str, Any]:
+    """What a set's `dataset.json` says.
+
+    Raises:
+      UsageError: it cannot be read, is damaged, or is of another version.
+    """
+    try:
+        about = json.loads((Path(folder) / _ABOUT).read_bytes())
+        version, shards = about["version"], about["shards"]
+        sound = isinstance(about["sha256"], str) and all(map(_is_entry, shards))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _incomplete(folder, error) from None
+    if version != VERSION:
+        raise UsageError(
+            f"data.folder {str(folder)!r} was prepared as version {version}, and this reads "
+            f"{VERSION}; prepare it again"
+        )
+    if not sound:
+        raise _incomplete(folder, f"its {_ABOUT} is damaged")
+    return about
+
+
+def _is_entry(shard):
+    """Of a shard that lies in the set's folder and nowhere else."""
+    name, counts = shard["file"], (shard["records"], shard["bytes"])
+    plain = isinstance(name, str) and os.path.basename(name) == name and "\0" not in name
+    return plain and all(type(count) is int and 0 <= count < 2**62 for count in counts)
+
+
+def _incomplete(folder, reason):
+    return UsageError(f"data.folder {str(folder)!r} is no complete prepared set: {reason}")
+
+
 class PreparedFiles:
     """The files in a prepared set.
 
@@ -83,20 +116,12 @@ class PreparedFiles:
     """
 
     def __init__(self, folder: str):
-        root = Path(folder)
+        root, self.about = Path(folder), read_about(folder)
+        shards = self.about["shards"]
         try:
-            self.about = json.loads((root / _ABOUT).read_text())
-            names = json.loads((root / _NAMES).read_text())
-            shards = self.about["shards"]
-            if self.about["version"] != VERSION:
-                raise UsageError(
-                    f"data.folder {folder!r} was prepared as version {self.about['version']}, and "
-                    f"this reads {VERSION}; prepare it again"
-                )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"data.folder {folder!r} is no complete prepared set: {error}"
-            ) from None
+            names = Names(json.loads((root / _NAMES).read_bytes()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise _incomplete(folder, f"its {_NAMES}: {error}") from None
         for shard in shards:
             path = root / shard["file"]
             size = path.stat().st_size if path.is_file() else None
@@ -107,10 +132,10 @@ class PreparedFiles:
                     f"{shard['bytes']} were written; copy or prepare it again"
                 )
         self._paths = [str(root / shard["file"]) for shard in shards]
-        self._ends = np.cumsum([shard["records"] for shard in shards])
-        if len(names) != (self._ends[-1] if len(shards) else 0):
+        if len(names) != sum(shard["records"] for shard in shards):
             raise UsageError(f"data.folder {folder!r}: its names are not those of its shards")
-        self._names = Names(names)
+        self._ends = np.cumsum([shard["records"] for shard in shards])
+        self._names = names
         self._readers: dict[int, Any] = {}
 
     def __len__(self) -> int:
@@ -129,10 +154,10 @@ class PreparedFiles:
                     self._paths[shard], _READER
                 )
             record = self._readers[shard].read([within])[0]
-        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            checksum, length = _HEADER.unpack_from(record)
+        except (RuntimeError, ValueError, IndexError, OSError, struct.error) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BrokenRecord(f"{name} ({place}): {reason}") from None
-        checksum, length = _HEADER.unpack_from(record)
         data = record[_HEADER.size + length :]
         if zlib.crc32(data) != checksum:
             raise BrokenRecord(f"{name} ({place}): its checksum is not what was written")

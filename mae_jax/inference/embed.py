@@ -115,7 +115,7 @@ def _claim(parts, identity, out):
     try:
         parts.mkdir(parents=True, exist_ok=True)
         if about.is_file():
-            if json.loads(about.read_text()) != identity:
+            if _said(about) != identity:
                 raise UsageError(
                     f"{str(parts)!r} was begun on something else; delete it, or give another --out"
                 )
@@ -123,6 +123,13 @@ def _claim(parts, identity, out):
         _replace(about, json.dumps(identity).encode())
     except OSError as error:
         raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
+
+
+def _said(about: Path):
+    try:
+        return json.loads(about.read_text())
+    except ValueError:
+        return None
 
 
 def _parts(parts: Path, todo: Sequence[int]) -> list[tuple[Path, Sequence[int]]]:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data import packed
+from mae_jax.errors import UsageError
+
 SUFFIXES = (".npz", ".parquet")
 
 
@@ -73,18 +76,37 @@ def identity(path: Path) -> dict[str, Any] | None:
     """What a finished file was made of; None where it does not say."""
     try:
         if path.suffix == ".npz":
+            packed.check_npz(path)
             with np.load(path) as file:
-                return json.loads(str(file["identity"]))
-        from pyarrow import parquet
+                said = json.loads(str(file["identity"]))
+        else:
+            from pyarrow import parquet
 
-        return json.loads((parquet.read_schema(path).metadata or {})[b"mae_jax"])
-    except (OSError, ValueError, KeyError):
+            said = json.loads((parquet.read_schema(path).metadata or {})[b"mae_jax"])
+    except Exception:  # whatever is there may be anything
         return None
+    return said if isinstance(said, dict) else None
 
 
 def read(path: Path) -> Embedded:
-    """The rows of a finished file that says what it was made of."""
+    """The rows of a finished file that says what it was made of.
+
+    Raises:
+      UsageError: it is damaged.
+    """
+    try:
+        made = _read(path)
+        rows = {len(made.features), *map(len, (made.names, made.labels, made.digests, made.broken))}
+        if len(rows) > 1 or made.features.ndim not in (2, 3):
+            raise ValueError("its columns do not belong together")
+    except Exception as error:  # damaged bytes may end a decoder anywhere
+        raise UsageError(f"{str(path)!r} is damaged: {error}") from None
+    return made
+
+
+def _read(path):
     if path.suffix == ".npz":
+        packed.check_npz(path)
         with np.load(path) as file:
             return Embedded(
                 file["features"],

@@ -1,16 +1,14 @@
 """Files of named tensors: safetensors and npz, with a line of JSON about them inside."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mae_jax.data import packed
 from mae_jax.errors import UsageError
 
 METADATA = "mae_jax"
-_UNPACKED = 8  # times the size of a file that its content may have
-_ANYHOW = 2**28  # bytes that it may have in any case
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -44,23 +42,13 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
       UsageError: it is damaged, holds Python objects, or unpacks to far more than it is.
     """
     try:
-        with zipfile.ZipFile(path) as packed:
-            check_unpacked(sum(info.file_size for info in packed.infolist()), path)
+        packed.check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # damaged bytes may end a decoder anywhere
         raise UsageError(f"{str(path)!r} is damaged or no npz file: {error}") from None
     metadata = {METADATA: str(arrays.pop(METADATA))} if METADATA in arrays else {}
     return arrays, metadata
-
-
-def check_unpacked(size: int, path: Path) -> None:
-    """Raises ValueError where a file says that so many bytes are in it, and they cannot be weights.
-
-    Numbers of trained weights do not compress; a small file of one number can fill any memory.
-    """
-    if size > max(_UNPACKED * path.stat().st_size, _ANYHOW):
-        raise ValueError(f"it unpacks to {size} bytes, which weights do not")
 
 
 def write_npz(path: Path, tensors: dict[str, np.ndarray], metadata: str) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data import packed
 from mae_jax.errors import UsageError
-from mae_jax.weights import formats, pickles
+from mae_jax.weights import pickles
 
 _ALIGNMENT = 64  # bytes; where torch puts the numbers of a tensor
 
@@ -28,7 +29,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             content = pickles.read(_record(archive, names["data.pkl"]))
             little = "byteorder" not in names or _record(archive, names["byteorder"]) == b"little"
             model, rest = _model(content)
-            formats.check_unpacked(sum(tensor.bytes for tensor in model.values()), path)
+            packed.check_unpacked(sum(tensor.bytes for tensor in model.values()), path)
             storages: dict[str, bytes] = {}
             tensors = {}
             for name, tensor in model.items():

@@ -184,7 +184,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, format):
             file.writestr("x/data.pkl", content)
             file.writestr("x/data/0", bytes(4))
     assert path.stat().st_size < 1_000_000
-    with pytest.raises(UsageError, match="unpacks to .* bytes, which weights do not"):
+    with pytest.raises(UsageError, match="unpacks to .* bytes, which numbers do not"):
         mae_jax.load(path)
 
 
