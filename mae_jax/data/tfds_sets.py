@@ -1,11 +1,14 @@
 """tfds data sets, prepared as array_record and read record by record."""
 
 import contextlib
+import json
 import os
+import re
 import sys
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from mae_jax.data import debian, splits
 from mae_jax.data.quiet import quiet_tensorflow
@@ -13,6 +16,9 @@ from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import BrokenRecord, UsageError
 
 _READ_AT_ONCE = 2_000  # records that are read whenever their labels are of use, at most
+
+_TFDS = "tensorflow_datasets."
+_NAMING = ("pythonClassName", "python_class_name", "type")  # keys of a class, in features.json
 
 
 class TfdsSource(Source):
@@ -35,11 +41,23 @@ class TfdsSource(Source):
 
         builder = _builder(tfds, name, data_dir)
         self._split, self._name = split, name
+        try:
+            self._open(tfds, builder)
+        except UsageError:
+            raise
+        except Exception as error:  # what a set says of itself may be anything
+            raise UsageError(f"data.name {name!r} cannot be read: {_first_line(error)}") from error
+        if not len(self._source):
+            raise UsageError(f"data split {split!r} of {name!r} is empty")
+        self._version, self._label_cache = str(builder.info.version), None
+
+    def _open(self, tfds, builder):
         features = dict(builder.info.features.items())
         if not isinstance(features.get("image"), tfds.features.Image):
-            raise UsageError(f"data.name {name!r} has no feature `image`")
+            raise UsageError(f"data.name {self._name!r} has no feature `image`")
         parts = splits.absolute(
-            split, {part: range(info.num_examples) for part, info in builder.info.splits.items()}
+            self._split,
+            {part: range(info.num_examples) for part, info in builder.info.splits.items()},
         )
         label = features.get("label")
         if isinstance(label, tfds.features.ClassLabel):
@@ -50,9 +68,6 @@ class TfdsSource(Source):
             split="+".join(f"{part}[{start}:{stop}]" for part, start, stop in parts),
             decoders={"image": tfds.decode.SkipDecoding()},
         )
-        if not len(self._source):
-            raise UsageError(f"data split {split!r} of {name!r} is empty")
-        self._version, self._label_cache = str(builder.info.version), None
 
     def __len__(self) -> int:
         return len(self._source)
@@ -72,7 +87,7 @@ class TfdsSource(Source):
         if not self.classes:
             return np.full(len(self), NO_LABEL, np.int32)
         if self._label_cache is None:
-            self._label_cache = np.array([int(e["label"]) for e in self._source], np.int32)
+            self._label_cache = np.array([self[i].label for i in range(len(self))], np.int32)
         return self._label_cache
 
     def known_labels(self) -> np.ndarray | None:
@@ -91,6 +106,7 @@ class TfdsSource(Source):
 
 def _builder(tfds, name, data_dir):
     data_dir = data_dir and os.path.expanduser(data_dir)
+    _check_names_no_code(name, data_dir)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for a verb's --json
             builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
@@ -110,6 +126,40 @@ def _builder(tfds, name, data_dir):
         raise
     except Exception as error:  # whatever downloads and scripts of data sets may raise
         raise UsageError(f"data.name {name!r} {_reason(error)}{debian.hint(name)}") from error
+
+
+def _check_names_no_code(name, data_dir):
+    """A set names the classes of its features, whose modules tfds imports, whatever they are.
+
+    Raises:
+      UsageError: one is not tfds' own.
+    """
+    from tensorflow_datasets.core.utils import file_utils
+
+    below = re.split("[/:]", name)[0]
+    for folder in file_utils.list_data_dirs(data_dir):
+        with contextlib.suppress(OSError):
+            for path in epath.Path(folder, below).glob("**/features.json"):
+                for named in _classes_named(path.read_text()):
+                    if not named.startswith(_TFDS):
+                        raise UsageError(
+                            f"{os.fspath(path)!r} names {named!r}, which is not tfds' own; nothing "
+                            "that comes with a data set is run"
+                        )
+
+
+def _classes_named(text):
+    try:
+        waiting = [json.loads(text)]
+    except (ValueError, RecursionError):
+        return  # as tfds will say
+    while waiting:
+        node = waiting.pop()
+        waiting += (
+            node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        )
+        if isinstance(node, dict):
+            yield from (str(node[key]) for key in _NAMING if "." in str(node.get(key)))
 
 
 def _reason(error: BaseException) -> str:

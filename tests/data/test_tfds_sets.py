@@ -50,6 +50,42 @@ def test_a_missing_shard_is_refused(copied):
         TfdsSource("handwritten_digits", "train", directory)[0]
 
 
+@pytest.mark.parametrize("key", ["pythonClassName", "python\\u005fclass_name"])
+def test_what_a_set_names_is_not_imported(copied, tmp_path, monkeypatch, key):
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = copied[1].parent
+    for path in [*folder.iterdir()]:
+        text = path.read_text() if path.suffix == ".json" else ""
+        if text:
+            path.write_text(text.replace("handwritten_digits", "handmade"))
+        path.rename(path.with_name(path.name.replace("handwritten_digits", "handmade")))
+    folder = folder.parent.rename(folder.parent.with_name("handmade")) / folder.name
+    assert len(TfdsSource("handmade", "test", copied[0])) == 360
+    features = folder / "features.json"
+    text = features.read_text()
+    ours = '"pythonClassName": "tensorflow_datasets.core.features.image_feature.Image"'
+    features.write_text(text.replace(ours, f'"{key}": "evil.Image"'))
+    for name in ("handmade", "handmade:1.0.0"):
+        with pytest.raises(UsageError, match="names 'evil.Image', which is not tfds' own"):
+            TfdsSource(name, "test", copied[0])
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setattr("mae_jax.data.tfds_sets._check_names_no_code", lambda *_: None)
+    with pytest.raises(UsageError, match="could not be prepared"):
+        TfdsSource("handmade", "test", copied[0])
+    assert (tmp_path / "ran").exists()  # it would have been
+
+
+def test_a_broken_record_is_named_when_labels_are_read(copied):
+    directory, shard = copied
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(BrokenRecord, match=r"^handwritten_digits:train\["):
+        TfdsSource("handwritten_digits", "train", directory).labels()
+
+
 def test_preparing_leaves_stdout_alone(tmp_path, capsys):
     assert len(TfdsSource("handwritten_digits", "test", str(tmp_path)))
     assert list(tmp_path.rglob("*array_record*")) and not capsys.readouterr().out

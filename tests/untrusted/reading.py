@@ -98,11 +98,12 @@ def features(path):
 
 def run(path):
     from mae_jax.train import checkpoint, metrics, workdir
+    from mae_jax.weights import read
 
     workdir.read_config(path)
     metrics.read(path)
     checkpoint.read_model(path)
-    weights(path)
+    read.read(path).settings()
 
 
 def outcome(reader, path):
