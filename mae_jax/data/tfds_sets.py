@@ -138,8 +138,10 @@ def _check_names_no_code(name, data_dir):
 
     below = re.split("[/:]", name)[0]
     for folder in file_utils.list_data_dirs(data_dir):
+        root = epath.Path(folder, below)
         with contextlib.suppress(OSError):
-            for path in epath.Path(folder, below).glob("**/features.json"):
+            # Of a version; or of a config, and its version.
+            for path in [*root.glob("*/features.json"), *root.glob("*/*/features.json")]:
                 for named in _classes_named(path.read_text()):
                     if not named.startswith(_TFDS):
                         raise UsageError(

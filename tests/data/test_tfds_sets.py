@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_what_a_set_names_is_not_imported(copied, tmp_path, monkeypatch, key):
     (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "evil", raising=False)
     folder = copied[1].parent
     for path in [*folder.iterdir()]:
         text = path.read_text() if path.suffix == ".json" else ""
