@@ -80,10 +80,13 @@ def parse(verb: Verb, argv: list[str]) -> dict[str, Any]:
             title = titles.get(name, f"--{name}")
             raise UsageError(f"{title} is missing; it is needed by mae-jax {verb.name}")
     for name in ("workdir", "out"):
-        if "://" in (values.get(name) or ""):
+        scheme, is_url, place = (values.get(name) or "").partition("://")
+        if is_url:
+            bucket = place.partition("/")[0] or "BUCKET"
+            how = {"gs": f"gcsfuse --implicit-dirs --rename-dir-limit=1000 {bucket} FOLDER"}
             raise UsageError(
                 f"--{name} {values[name]!r} is a URL and must be a path; mount the bucket "
-                "(gcsfuse, mount-s3, ...) and give where it is mounted"
+                f"({how.get(scheme, f's3fs {bucket} FOLDER')}) and give a path in FOLDER"
             )
     return {name: value for name, value in values.items() if value is not None}
 

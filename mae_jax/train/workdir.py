@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mae_jax import config as config_lib
 from mae_jax import pixels
 from mae_jax.data.progress import say
-from mae_jax.errors import UsageError
-from mae_jax.train import manifest
+from mae_jax.errors import FULL, NoSpace, UsageError
+from mae_jax.train import manifest, mounts
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 _FRESH = ".config.json"  # what takes the place of config.json, until it does
@@ -104,9 +104,7 @@ class Claim:
         self._lock = handle = fresh.open("w")  # stays open: a lock goes with its file
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
+        _write(handle, text)
         fresh.replace(self.folder / "config.json")
 
     def close(self) -> None:
@@ -201,13 +199,21 @@ def claim(
                 f"work folder {str(workdir)!r} cannot be locked ({error.strerror}): do not start a "
                 "second run there"
             )
+        mounted = mounts.bucket(folder)
+        if mounted:
+            say(
+                f"work folder {str(workdir)!r} lies in a bucket that {mounted} mounts: its lock "
+                "holds on this machine alone, so start no second run there from another"
+            )
         if os.fstat(handle.fileno()).st_ino != path.stat().st_ino:
             raise UsageError(f"work folder {str(workdir)!r} was just in use by another process")
         fresh = not handle.tell()
         if fresh:
-            json.dump(_described(config), handle, indent=1)
-            handle.flush()
-            os.fsync(handle.fileno())
+            try:
+                _write(handle, json.dumps(_described(config), indent=1))
+            except NoSpace:
+                path.write_text("")  # as of a start that was cut short, not half a file
+                raise
         claimed = stack.enter_context(contextlib.closing(Claim(folder, config)))
         try:
             yield claimed
@@ -226,6 +232,22 @@ def _remove_traces(folder: Path) -> None:
     traces += (folder / "tensorboard").glob("events.out.tfevents.*")
     for path in traces:
         path.unlink(missing_ok=True)
+
+
+def _write(handle: TextIO, text: str) -> None:
+    """Raises NoSpace where the disk is full."""
+    try:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        with contextlib.suppress(OSError):
+            handle.close()  # which tries once more
+        raise NoSpace(
+            f"no room for {handle.name}; make room, and the same command goes on"
+        ) from error
 
 
 def _described(config):

@@ -55,8 +55,11 @@ def test_help(capsys):
         ),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
-        (["pretrain", DIGITS, "--workdir=gs://b/run"], "--workdir 'gs://b/run' is a URL"),
-        (["embed", "w", "--out=s3://b/f.npz"], "--out 's3://b/f.npz' is a URL"),
+        (
+            ["pretrain", DIGITS, "--workdir=gs://b/run"],
+            "--workdir 'gs://b/run' is a URL and must be a path; mount the bucket .gcsfuse .* b F",
+        ),
+        (["embed", "w", "--out=s3://b/f.npz"], "--out 's3://b/f.npz' is a URL.*.s3fs b FOLDER.*"),
         (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
         (["probe", DIGITS, "a", "--workdir=w"], "--workdir trains one probe"),
         (["probe", DIGITS], "--out is missing; or --workdir"),

@@ -1,0 +1,127 @@
+"""The work folder where the system under it does badly: full disks, mounted buckets."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mae_jax.errors import NoSpace
+from mae_jax.train import loop, mounts, workdir
+
+
+@contextlib.contextmanager
+def full_disk(folder):
+    """A file system of one page, which is taken."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        (folder / ".config.json").write_bytes(bytes(4096))
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_when_a_run_begins_is_one_sentence(digits_config, tmp_path):
+    with full_disk(tmp_path):
+        for _ in range(2):  # what is left by the first is not taken for another run
+            with pytest.raises(NoSpace, match=r"no room for .*config.json; make room, and the"):
+                loop.run(digits_config, tmp_path, quiet=True)
+        assert (tmp_path / "config.json").stat().st_size == 0
+
+
+def test_a_disk_that_is_full_when_a_run_goes_on_is_one_sentence(digits_config, tmp_path):
+    config = digits_config.to_dict()
+    (tmp_path / "config.json").write_text('{"config": {}}')
+    claimed = workdir.Claim(tmp_path, config)
+    (tmp_path / ".config.json").symlink_to("/dev/full")
+    with pytest.raises(NoSpace, match=r"no room for .*\.config\.json"):
+        claimed._replace("text")
+    claimed.close()
+    assert (tmp_path / "config.json").read_text() == '{"config": {}}'
+
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+s3fs /my\\040bucket fuse.s3fs rw 0 0
+tmpfs /my\\040bucket/inner tmpfs rw 0 0
+s3:b /bucket fuse.rclone rw 0 0
+host:/home /home fuse.sshfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "program"),
+    [
+        ("/my bucket/runs/new", "s3fs"), ("/my bucket/inner/x", None), ("/bucket", "rclone"),
+        ("/bucket2/x", None), ("/home/me", None), ("/elsewhere", None),
+    ],
+)  # fmt: skip
+def test_folders_in_mounted_buckets_are_known(tmp_path, folder, program):
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert mounts.bucket(Path(folder), tmp_path / "mounts") == program
+    assert mounts.bucket(Path(folder), tmp_path / "none") is None
+
+
+def test_a_run_in_a_mounted_bucket_is_told_what_its_lock_is_worth(
+    digits_config, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(mounts, "bucket", lambda folder: "s3fs")
+    with workdir.claim(tmp_path / "run", digits_config.to_dict()):
+        pass
+    assert "in a bucket that s3fs mounts: its lock holds on this machine" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """A real bucket of a real S3 server, mounted; where moto, s3fs and FUSE are."""
+    pytest.importorskip("moto.server")
+    if not (shutil.which("s3fs") and os.path.exists("/dev/fuse")):
+        pytest.skip("s3fs or FUSE is not there")
+    port = 20_000 + os.getpid() % 20_000
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    url, place, secret = f"http://127.0.0.1:{port}", tmp_path / "bucket", tmp_path / "secret"
+    secret.write_text("a:b")
+    secret.chmod(0o600)
+    place.mkdir()
+    made = ["curl", "-sf", "-X", "PUT", f"{url}/bucket"]
+    for _ in range(100):
+        if subprocess.run(made, stdout=subprocess.DEVNULL).returncode == 0:
+            break
+        time.sleep(0.2)
+    options = f"passwd_file={secret},url={url},use_path_request_style"
+    try:
+        subprocess.run(["s3fs", "bucket", str(place), "-o", options], check=True)
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)])
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_resumes_and_ends_as_on_a_disk(bucket, digits_config, tmp_path, capsys):
+    from mae_jax.commands import checkpoint
+    from mae_jax.train import metrics
+
+    digits_config.train.steps = 8
+    whole = loop.run(digits_config, tmp_path / "disk", quiet=True)
+    digits_config.train.steps = 6
+    loop.run(digits_config, bucket / "run", quiet=True)
+    digits_config.train.steps = 8
+    found = loop.run(digits_config, bucket / "run", quiet=True)
+    assert found["measures"].keys() == whole["measures"].keys()
+    verified = checkpoint.verify(bucket / "run")["checkpoints"]
+    assert [one["step"] for one in verified] == [6, 8]
+    assert all(one["manifest"] and one["damage"] is None for one in verified)
+    steps = [line["step"] for line in metrics.read(bucket / "run") if "loss" in line]
+    assert steps == [*range(1, 9)]
+    assert "a bucket that s3fs mounts" in capsys.readouterr().err
