@@ -204,6 +204,7 @@ def claim(
             say(
                 f"work folder {str(workdir)!r} lies in a bucket that {mounted} mounts: its lock "
                 "holds on this machine alone, so start no second run there from another"
+                + mounts.KNOWN_TO_LOSE.get(mounted, "")
             )
         if os.fstat(handle.fileno()).st_ino != path.stat().st_ino:
             raise UsageError(f"work folder {str(workdir)!r} was just in use by another process")
@@ -216,6 +217,8 @@ def claim(
                 raise
         claimed = stack.enter_context(contextlib.closing(Claim(folder, config)))
         try:
+            if mounted:
+                mounts.check_renames(folder, mounted)
             yield claimed
         except UsageError:
             if fresh:

@@ -1,6 +1,7 @@
 """The work folder where the system under it does badly: full disks, mounted buckets."""
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mae_jax.errors import NoSpace
+from mae_jax.errors import NoSpace, UsageError
 from mae_jax.train import loop, mounts, workdir
 
 
@@ -75,6 +76,35 @@ def test_a_run_in_a_mounted_bucket_is_told_what_its_lock_is_worth(
     with workdir.claim(tmp_path / "run", digits_config.to_dict()):
         pass
     assert "in a bucket that s3fs mounts: its lock holds on this machine" in capsys.readouterr().err
+
+
+def lose_some(path, target):
+    os.rename(path, target)
+    (target / "2").unlink()
+
+
+def refuse(path, target):
+    raise OSError(errno.EMFILE, "Too many open files")  # gcsfuse, without its option
+
+
+@pytest.mark.parametrize(
+    ("rename", "why"),
+    [
+        (lose_some, "loses 1 of 4 files of a folder that is renamed"),
+        (refuse, "does not rename folders .Too many open files."),
+    ],
+)
+def test_a_bucket_that_would_lose_checkpoints_is_refused(
+    digits_config, tmp_path, monkeypatch, rename, why
+):
+    monkeypatch.setattr(mounts, "bucket", lambda folder: "rclone")
+    monkeypatch.setattr(mounts.Path, "rename", rename)
+    with (
+        pytest.raises(UsageError, match=f"that rclone mounts, which {why}, and so would lose che"),
+        workdir.claim(tmp_path / "run", digits_config.to_dict()),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
