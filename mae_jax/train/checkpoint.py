@@ -226,8 +226,11 @@ def _read(folder, step):
             f"reading {folder / str(step)}", lambda: arrays(folder, step, "model")
         )
     except Exception as error:
-        if known or isinstance(error, StorageFaltered):
+        if isinstance(error, StorageFaltered):
             raise
+        if known:  # as it was saved: the one before may be no better, and none is damaged
+            none = usable.none_whole(folder, {step: storage.one_line(error)})
+            raise NoUsableCheckpoint(none) from error
         raise usable.Damaged(storage.one_line(error)) from error
     usable.check_layout(restored.position, step, folder)
     usable.check_known(known, restored.position, step)

@@ -62,7 +62,7 @@ def check_fits(manager: Any, step: int, items: dict[str, Any], error: Exception)
 
 def check_layout(position: dict[str, Any], step: int, folder: Path) -> None:
     """Raises NoUsableCheckpoint if parameters lie as another version has them."""
-    found = position.get("layout", 1)
+    found = position.get("layout", 1) if isinstance(position, dict) else None
     if found != LAYOUT:
         raise NoUsableCheckpoint(
             f"checkpoint {step} in {folder} has its parameters in layout {found}, and this version "

@@ -33,7 +33,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "config.json").read_text())
         return json.loads(json.dumps(record | {"config": pixels.settled(record["config"])}))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(
             f"{str(folder)!r} is not the work folder of a run: it has no readable config.json"
         ) from None

@@ -117,8 +117,17 @@ def _arguments(args):
 
 
 def _work_folder(path, step):
-    config = config_dict.ConfigDict(workdir.read_config(path))
-    found = checkpoint.read_model(str(path), step)
+    config, found = workdir.read_config(path), checkpoint.read_model(str(path), step)
+    try:
+        return _of_run(path, config_dict.ConfigDict(config), found)
+    except UsageError:
+        raise
+    except Exception as error:  # the folder may be anybody's, and say anything
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{str(path)!r} does not fit together: {reason}") from error
+
+
+def _of_run(path, config, found):
     names = ("class_token", "mask_tokens_in_encoder", "norm_pix", "mask_ratio", "sampling")
     said = {name: config.model[name] for name in names}
     d = objectives.Reconstruct.from_config(config).dimensions
@@ -138,10 +147,14 @@ def _work_folder(path, step):
         "steps": found["position"].get("steps"),
         "data": found["position"].get("data"),
         "classes": found["position"].get("classes"),
-        "metrics": {k: v for k, v in measures.items() if k == "loss" or k.startswith("eval_")},
+        "metrics": {
+            name: value
+            for name, value in measures.items()
+            if (name == "loss" or name.startswith("eval_")) and isinstance(value, int | float)
+        },
         "config": config.to_dict(),
     }
-    return tensors, said
+    return tensors, said_lib.checked(said, repr(str(path)))
 
 
 def _without_batch_norm(flat):
@@ -154,7 +167,7 @@ def _without_batch_norm(flat):
     return flat | {("head", "kernel"): kernel, ("head", "bias"): bias}
 
 
-def _license(path: Path) -> str | None:
+def _license(path: Path, above: tuple[Path, ...] = ()) -> str | None:
     """What a folder's card says, or what is known of the published files by their names.
 
     A run's is that of the weights it started from.
@@ -164,7 +177,9 @@ def _license(path: Path) -> str | None:
         return "cc-by-nc-4.0"
     if (path / "checkpoints").is_dir():
         init_from = workdir.read_config(path).get("init_from")
-        return init_from and _license(Path(init_from))
+        above = (*above, path.resolve())  # of a folder that says it started from itself
+        known = isinstance(init_from, str) and Path(init_from).resolve() not in above
+        return _license(Path(init_from), above) if known else None
     return said_lib.license_of((path if path.is_dir() else path.parent) / "README.md")
 
 

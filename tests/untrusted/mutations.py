@@ -1,5 +1,6 @@
 """Changes to bytes and to JSON, as hypothesis draws them."""
 
+import copy
 import json
 import struct
 import zlib
@@ -115,9 +116,9 @@ def changed_tree(tree: Any, edits: list[tuple]) -> Any:
         elif kind == "rename" and isinstance(holder, dict) and holder is not box:
             holder[str(value)] = holder.pop(key)
         elif kind == "double" and isinstance(holder, list):
-            holder.append(holder[key])
+            holder.append(copy.deepcopy(holder[key]))
         else:
-            holder[key] = value
+            holder[key] = copy.deepcopy(value)
     return box[""]
 
 
