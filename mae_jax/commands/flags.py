@@ -100,6 +100,7 @@ def _read(verb, argv):
         # What is said of single keys is read here: ml_collections can't unset one.
         config_flags.DEFINE_config_file(name, flag_values=found, sys_argv=argv[:1])
         overrides[name] = Overrides(name, argv, found)
+        _check_is_python(name, argv)
     for flag in every_flag(verb):
         if flag.name not in files:
             _DEFINE[verb.type(flag)](flag.name, None, flag.meaning, flag_values=found)
@@ -119,6 +120,17 @@ def _read(verb, argv):
         if flag.name not in files:
             values[flag.name] = _value(flag, found[flag.name].value)
     return values, rest
+
+
+def _check_is_python(name, argv):
+    """What is given as a config is run as Python, whatever it is called: YAML or JSON shall not."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, is_set, value = argument.partition("=")
+        value = value if is_set else following
+        if flag in (f"--{name}", f"-{name}") and not value.partition(":")[0].endswith(".py"):
+            raise UsageError(
+                f"--{name} {value!r} is no config; it must be a Python file, whose name ends in .py"
+            )
 
 
 def _config(verb, name, found, overrides):

@@ -60,6 +60,11 @@ def test_help(capsys):
             "--workdir 'gs://b/run' is a URL and must be a path; mount the bucket .gcsfuse .* b F",
         ),
         (["embed", "w", "--out=s3://b/f.npz"], "--out 's3://b/f.npz' is a URL.*.s3fs b FOLDER.*"),
+        (
+            ["pretrain", "--config=no.yaml", "--workdir=w"],
+            "--config 'no.yaml' is no config; it must",
+        ),
+        (["pretrain", "--config", "no.json", "--workdir=w"], "--config 'no.json' is no config; it"),
         (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
         (["probe", DIGITS, "a", "--workdir=w"], "--workdir trains one probe"),
         (["probe", DIGITS], "--out is missing; or --workdir"),
@@ -120,6 +125,18 @@ def test_folder_mistakes_create_nothing(capsys, tmp_path):
         assert code == 2
         assert_one_sentence(err, message)
     assert not run.exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json", "config"])
+def test_a_config_that_is_not_called_python_is_not_run(capsys, tmp_path, name):
+    program = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+    (tmp_path / name).write_text(program)
+    (tmp_path / "config.py").write_text(program)
+    for given, ran in ((name, False), ("config.py", True)):
+        arguments = ["pretrain", f"--config={tmp_path / given}", f"--workdir={tmp_path / 'run'}"]
+        assert cli.main(["mae-jax", *arguments]) == 2
+        assert (tmp_path / "ran").exists() == ran
+    assert "is no config; it must be a Python file" in capsys.readouterr().err
 
 
 def test_a_config_file_with_a_typo(capsys, tmp_path):

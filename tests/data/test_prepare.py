@@ -146,6 +146,17 @@ def test_a_shard_cut_short_is_refused_at_once(made, tmp_path, share):
         FolderSource(str(tmp_path / "set"), "all")
 
 
+@pytest.mark.parametrize("file", ["../set/{}", "{}/../{}", "/etc/passwd", "..", "a\0b", 7])
+def test_a_set_names_shards_of_its_folder_alone(made, tmp_path, file):
+    shutil.copytree(made[0], tmp_path / "set")
+    about = json.loads((tmp_path / "set" / "dataset.json").read_text())
+    entry = about["shards"][0]
+    entry["file"] = file.replace("{}", entry["file"]) if isinstance(file, str) else file
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match="dataset.json is damaged|is missing"):
+        FolderSource(str(tmp_path / "set"), "all")
+
+
 def test_flipped_bytes_are_found_when_read(made, tmp_path):
     import shutil
 

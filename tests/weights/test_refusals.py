@@ -1,6 +1,7 @@
 """What is refused, and what has to be said."""
 
 import argparse
+import json
 import os
 import pickle
 import resource
@@ -317,6 +318,46 @@ def test_untrained_weights_stay(tmp_path):
     for wrong, message in ((dict(format="tflite"), "format"), (dict(part="half"), "part")):
         with pytest.raises(UsageError, match=f"{message} .* is unknown"):
             export.export(random_weights(), tmp_path / "new", **{"format": "npz"} | wrong)
+
+
+@pytest.mark.parametrize("name", ["../out/model.safetensors", "/etc/passwd", "a\0b", "sub/x", ".."])
+def test_an_index_names_files_of_its_folder_alone(tmp_path, name):
+    export.export(random_weights(), tmp_path / "out", format="huggingface")
+    index = tmp_path / "out" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": name}}))
+    with pytest.raises(UsageError, match="index.json' names (files of other folders|.* not there)"):
+        mae_jax.load(tmp_path / "out")
+    index.write_text(json.dumps({"weight_map": {"x": "model.safetensors"}}))
+    assert mae_jax.load(tmp_path / "out").dimensions.depth == 3
+
+
+def test_a_block_with_a_huge_number_takes_no_time(tmp_path):
+    for name in (
+        "blocks.99999999999.norm1.bias",
+        "vit.encoder.layer.99999999999.output.dense.bias",
+    ):
+        pth.write(tmp_path / "x.pth", random_weights().tensors | {name: np.zeros(64, "f4")}, "")
+        with pytest.raises(UsageError, match="beyond its .* tensors|unexpected are"):
+            mae_jax.load(tmp_path / "x.pth", **SAID)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"heads": "4"}, "says heads '4'; it must be a whole number"),
+        ({"image_size": [32, 32, 32]}, "says image_size .*; it must be a whole number, or two"),
+        ({"std": [1, 0, 1]}, "says std .*; it must be a list of numbers above 0"),
+        ({"mask_ratio": float("nan")}, "says mask_ratio nan; it must be a number in 0 to 1"),
+        ({"mask_ratio": 0.001}, "mask_ratio 0.001 must leave at least one patch visible"),
+        ({"origin": {"classes": "abc"}}, "says classes 'abc'; it must be a list of names"),
+        ([], "is damaged: it holds no object"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_looked_at(tmp_path, said, message):
+    said = random_weights().settings() | said if isinstance(said, dict) else said
+    pth.write(tmp_path / "x.pth", random_weights().tensors, json.dumps(said))
+    with pytest.raises(UsageError, match=message):
+        mae_jax.load(tmp_path / "x.pth")
 
 
 def test_safetensors_by_huggingface_names(tmp_path):
