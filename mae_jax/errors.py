@@ -1,9 +1,5 @@
 """The ways a run ends other than well, each with its exit code."""
 
-import errno
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk without room says
-
 
 def printable(text: str) -> str:
     """Text on one line that any terminal can show; file names may hold anything."""

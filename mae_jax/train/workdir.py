@@ -13,8 +13,8 @@ from typing import Any, TextIO
 from mae_jax import config as config_lib
 from mae_jax import pixels
 from mae_jax.data.progress import say
-from mae_jax.errors import FULL, NoSpace, UsageError
-from mae_jax.train import manifest, mounts
+from mae_jax.errors import NoSpace, UsageError
+from mae_jax.train import manifest, mounts, storage
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 _FRESH = ".config.json"  # what takes the place of config.json, until it does
@@ -244,7 +244,7 @@ def _write(handle: TextIO, text: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     except OSError as error:
-        if error.errno not in FULL:
+        if not storage.is_full(error):
             raise
         with contextlib.suppress(OSError):
             handle.close()  # which tries once more

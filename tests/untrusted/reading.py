@@ -112,7 +112,7 @@ def outcome(reader, path):
 
     known = (
         errors.UsageError, errors.BrokenRecord, errors.NoUsableCheckpoint, errors.Diverged,
-        errors.NoSpace,
+        errors.NoSpace, errors.StorageFaltered,
     )  # fmt: skip
     try:
         reader(path)
