@@ -348,7 +348,7 @@ def test_a_block_with_a_huge_number_takes_no_time(tmp_path):
         ({"image_size": [32, 32, 32]}, "says image_size .*; it must be a whole number, or two"),
         ({"std": [1, 0, 1]}, "says std .*; it must be a list of numbers above 0"),
         ({"mask_ratio": float("nan")}, "says mask_ratio nan; it must be a number in 0 to 1"),
-        ({"mask_ratio": 0.001}, "mask_ratio 0.001 must leave at least one patch visible"),
+        ({"mask_ratio": 0.99}, "mask_ratio 0.99 must leave at least one patch visible"),
         ({"origin": {"classes": "abc"}}, "says classes 'abc'; it must be a list of names"),
         ([], "is damaged: it holds no object"),
     ],
