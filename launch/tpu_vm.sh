@@ -85,7 +85,7 @@ export PATH=\$HOME/.local/bin:\$PATH
 uv venv --quiet --allow-existing --python 3.12 .venv
 uv pip install --quiet --python .venv -e '.[tpu,tensorflow]' -c constraints.txt
 sudo mkdir -p /bucket
-mountpoint -q /bucket || sudo gcsfuse -o allow_other --implicit-dirs --uid=\$(id -u) \
+mountpoint -q /bucket || sudo gcsfuse -o allow_other --implicit-dirs --rename-dir-limit=100000 --uid=\$(id -u) \
 --gid=\$(id -g) $BUCKET /bucket"
 # systemd hands SIGTERM on when a machine is taken away, and a lost connection ends nothing.
 unit=mae-jax
