@@ -51,7 +51,7 @@ def sweep(
     if search is not None:
         grids_own = dict(index=index, of=of, extend=extend, rerun_diverged=rerun_diverged)
         for name, value in grids_own.items():
-            if value not in (None, False):
+            if value is not None and value is not False:
                 raise UsageError(f"--{name} is for a grid, and does not go with --search")
         if seeds != 1:
             raise UsageError(
