@@ -24,8 +24,11 @@ GROUPS = {
     "masking": (["models/masking"], ["models/test_masking"]),
     "patches": (["models/patches"], ["models/test_patches", "models/test_mae"]),
     "mae": (["models/mae"], ["models/test_mae", "models/test_golden"]),
-    "objectives": (["train/objectives"], ["train/test_objectives", "train/test_step"]),
-    "step": (["train/step"], ["train/test_step"]),
+    "objectives": (
+        ["train/objectives"],
+        ["train/test_objectives", "train/test_step", "train/test_step_of_classifiers"],
+    ),
+    "step": (["train/step"], ["train/test_step", "train/test_step_of_classifiers"]),
     "order": (["data/order"], ["data/test_loader"]),
     "checkpoint": (["train/manifest", "train/checkpoint"], ["train/test_checkpoint"]),
     "keymap": (["weights/keymap"], ["weights/test_roundtrip", "weights/test_refusals"]),
