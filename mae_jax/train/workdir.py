@@ -236,7 +236,7 @@ def claim(
 
 def _remove_traces(folder: Path) -> None:
     """Removes what a run wrote that left no checkpoint, and nothing else."""
-    traces = [folder / "metrics.jsonl", *(folder / "panels").glob("step_*.png")]
+    traces = [folder / "metrics.jsonl", *(folder / "panels").glob("step_*")]
     traces += (folder / "tensorboard").glob("events.out.tfevents.*")
     for path in traces:
         path.unlink(missing_ok=True)
