@@ -11,7 +11,8 @@ from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import fits, rhythm, state
-from mae_jax.train.objectives import Classify, Objective, Reconstruct
+from mae_jax.train.classify import Classify
+from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
 
 

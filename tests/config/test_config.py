@@ -85,7 +85,7 @@ def test_a_config_of_before_a_key_has_its_default():
     before["model"]["depth"] = 3
     found = config_lib.with_defaults(before)
     assert found == valid().to_dict() | {"model": valid().model.to_dict() | {"depth": 3}}
-    assert config_lib.differences(found, found | {"seed": 1}) == ["seed: 0 -> 1"]
+    assert config_lib.differences(found, found | {"seed": 1}) == {"seed": "seed: 0 -> 1"}
 
 
 @pytest.mark.parametrize(

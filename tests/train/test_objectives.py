@@ -11,7 +11,8 @@ from mae_jax.config.schema import SCHEMA
 from mae_jax.models import masking, patches, targets
 from mae_jax.models.fast import ways
 from mae_jax.train import mixing
-from mae_jax.train.objectives import Classify, Reconstruct
+from mae_jax.train.classify import Classify
+from mae_jax.train.objectives import Reconstruct
 
 CLASSES = 4
 

@@ -9,7 +9,8 @@ from jax.sharding import PartitionSpec as P
 
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import working
-from mae_jax.train.objectives import Classify, Reconstruct
+from mae_jax.train.classify import Classify
+from mae_jax.train.objectives import Reconstruct
 
 SPLIT = Split(data=2, fsdp=2, tensor=2, zero=True)
 
