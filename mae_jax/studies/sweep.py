@@ -58,7 +58,8 @@ def run(
     agreed = None
     while agreed is None:  # others may begin or extend the same sweep at the same time
         found = hosts.from_first(lambda: agreement.settled(folder, wanted, extend=extend))
-        stages = Pipeline(config, {name: _config(tree) for name, tree in found["then"].items()})
+        # In one order, whatever that of --then and of extensions was.
+        stages = Pipeline(config, {n: _config(tree) for n, tree in sorted(found["then"].items())})
         settings = list(grid.settings(grid.checked(found["grid"])))
         checked = stages.check(settings)
         agreed = hosts.from_first(
