@@ -6,11 +6,11 @@ Killed once in the suite; at as many moments as MAE_JAX_KILLS says.
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import jax
@@ -135,7 +135,7 @@ def test_mistakes_are_found_before_anything_runs(config, classify, tmp_path):
     refused("data.eval_split is not set", then=[lost])
     refused("leave it out", then=[begun])
     refused("1000", then=[few])
-    refused("there is already", then=[classify, classify])
+    refused("is there already", then=[classify, classify])
     refused("is not divisible", grid={"model.width": [16, 15]})
 
 
@@ -264,23 +264,20 @@ def test_killed_at_any_moment_the_table_is_the_same(tfds_dir, tmp_path):
         sys.executable, "-m", "mae_jax.cli", "sweep", f"--config={made}", f"--then={then}",
         "--grid", "model.mask_ratio=.5,.75", "--seeds=2", f"--workdir={tmp_path / 's'}",
     ]  # fmt: skip
-    chance = random.Random(0)
-    for number in range(KILLS):
+    chance, kills = random.Random(0), 0
+    while kills < KILLS:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        killed = threading.Event()
-
-        def kill(process=process, killed=killed):
-            time.sleep(chance.uniform(0, 6))
-            killed.set()
-            process.kill()
-
+        timer = threading.Timer(chance.uniform(0, 6), process.kill)
         for line in process.stderr:
             if line.startswith("process 0 of 1"):  # from here on it reads and writes
-                threading.Thread(target=kill).start()
-        process.wait()
-        if not killed.is_set():
-            assert process.returncode == 0, number
-            break
+                timer.start()
+        timer.cancel()
+        if process.wait() != -signal.SIGKILL:  # it was done before, and begins anew
+            assert process.returncode == 0
+            assert files(tmp_path / "s") == files(tmp_path / "whole")
+            shutil.rmtree(tmp_path / "s")
+        else:
+            kills += 1
     left = subprocess.run(command, capture_output=True, text=True)
     assert left.returncode == 0, left.stderr
     assert files(tmp_path / "s") == files(tmp_path / "whole")
