@@ -74,5 +74,5 @@ setup(
         "docs": DOCS,
         "lint": ["ruff>=0.9,<1"],
     },
-    entry_points={"console_scripts": ["mae-jax=mae_jax.supervisor:main"]},
+    entry_points={"console_scripts": ["mae-jax=mae_jax.cli:command"]},
 )

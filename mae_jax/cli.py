@@ -6,7 +6,7 @@ import sys
 import traceback
 from typing import Any
 
-from mae_jax import __version__, beats, errors
+from mae_jax import __version__, beats, errors, supervisor
 
 # What may go wrong in one process alone, so that the others would wait for it.
 _OF_ONE = (
@@ -16,6 +16,11 @@ _OF_ONE = (
     errors.WorkerDied,
     errors.HostMissing,
 )
+
+
+def command() -> int:
+    """What the shell starts: `main`, and a process beside it that knows what became of it."""
+    return supervisor.supervise(main)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,6 +122,4 @@ def _begin(verb, values: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    from mae_jax import supervisor
-
-    sys.exit(supervisor.main())
+    sys.exit(command())

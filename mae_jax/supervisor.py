@@ -29,22 +29,13 @@ _PDEATHSIG = 1  # of <sys/prctl.h>
 _DEBUGGERS = re.compile(rb'/(pdb|bdb|debugger|pydevd)\.py"')
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line in a child, and returns its exit code; in the child too."""
+def supervise(work: Callable[[], int]) -> int:
+    """Forks; what `work` returns in the child, and in the parent the exit code for what it did.
 
-    def work():
-        from mae_jax import cli
-
-        return cli.main(argv)
-
-    # Not on Linux, or as a part of a debugger: alone, and codes are what they are.
+    Where that cannot be (not on Linux), or would be in the way of a debugger: `work`, alone.
+    """
     if not hasattr(signal, "sigtimedwait") or sys.gettrace() is not None:
         return work()
-    return supervise(work)
-
-
-def supervise(work: Callable[[], int]) -> int:
-    """Forks; what `work` returns in the child, and in the parent the exit code for what it did."""
     (beat, to_beat), (stack, to_stack) = os.pipe(), os.pipe()
     for end in (beat, to_beat, stack):
         os.set_blocking(end, False)

@@ -24,13 +24,6 @@ def made(new_digits_config, tmp_path_factory):
     return folder, config
 
 
-@pytest.fixture
-def run(made, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(made[0], folder)
-    return folder
-
-
 def said(capsys, *arguments):
     code = cli.main(["mae-jax", "checkpoint", *map(str, arguments)])
     return code, capsys.readouterr()

@@ -30,13 +30,6 @@ def made(new_digits_config, tmp_path_factory):
     return folder, config
 
 
-@pytest.fixture
-def run(made, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(made[0], folder)
-    return folder
-
-
 def saved(folder):
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
