@@ -32,7 +32,7 @@ demo: $(VENV)/.demo
 		--config.init_from=$(RUNS)/digits --workdir=$(RUNS)/digits-finetune --draws=5 --baselines
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n logical --maxprocesses=4 --dist loadfile
 
 test-interop: $(INTEROP)/.done
 	$(INTEROP)/bin/python -m pytest tests/interop

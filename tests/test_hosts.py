@@ -231,7 +231,7 @@ def test_a_dead_or_stopped_process_ends_all_and_they_resume(arguments, tmp_path)
     faults = [
         (4, 1, signal.SIGKILL, "process 1 was ended by SIGKILL at step"),
         (8, 0, signal.SIGKILL, "process 0 was ended by SIGKILL at step"),
-        (12, 1, signal.SIGSTOP, "process 1 was stopped at step"),
+        (12, 1, signal.SIGSTOP, "process 1 was stopped at "),
     ]
     for step, victim, what, said in faults:
         limit = ["--step_limit=6"] if what == signal.SIGSTOP else []

@@ -115,7 +115,7 @@ def test_the_jobset_restarts_on_the_codes_that_say_so():
     values = dict(NAME="l16", IMAGE="i", BUCKET="b", ACCELERATOR="a", TOPOLOGY="8x8", HOSTS="16")
     values |= dict(CHIPS="4", SLICES="2", ARGS="pretrain --config=configs/digits.py")
     text = (LAUNCH / "jobset.yaml").read_text()
-    manifest = yaml.safe_load(Template(text).substitute(values))
+    manifest = yaml.safe_load(Template(text).safe_substitute(values))
     (job,) = manifest["spec"]["replicatedJobs"]
     spec = job["template"]["spec"]
     (rule,) = spec["podFailurePolicy"]["rules"]

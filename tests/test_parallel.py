@@ -36,7 +36,7 @@ def train(config, split, steps, start):
     task = prepare(config, 1)
     template = state.abstract(task.objective, task.recipe, layout)
     if isinstance(start, Path):
-        with checkpoint.open_manager(start, 1) as manager:
+        with checkpoint.open_manager(start, keep=1) as manager:
             current, position = checkpoint.restore(manager, template)
         first = position["step"]
     else:  # given values, which saves compiling the making of them
@@ -110,7 +110,7 @@ def test_losses_are_those_of_one_device_and_bytes_shrink(config, alone, name):
 def test_a_checkpoint_of_one_sharding_goes_on_under_another(config, alone, written, read, tmp_path):
     fresh, expected, _ = alone
     _, current = train(config, SPLITS[written], 3, fresh)
-    with checkpoint.open_manager(tmp_path, 1) as manager:
+    with checkpoint.open_manager(tmp_path, keep=1) as manager:
         checkpoint.save(manager, current, {"step": 3}, {})
     losses, _ = train(config, read, STEPS, start=tmp_path)
     np.testing.assert_allclose(losses, expected[3:], atol=1e-5, rtol=0)

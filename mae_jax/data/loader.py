@@ -27,22 +27,22 @@ class Picture:
 
     Attributes:
       pixels: what the network is given.
-      crop: which part training sees: "random" in size and place; "fixed" in size, at a random
-        place; or "none", the middle, as in evaluation.
       crop_scale, crop_ratio: of a random crop.
-      fixed_crop: side of a fixed crop, as a share of the image's shorter side.
       flip: whether every second image is mirrored.
       randaugment: what comes after it, or None.
+      crop: which part training sees: "random" in size and place; "fixed" in size, at a random
+        place; or "none", the middle, as in evaluation.
+      fixed_crop: side of a fixed crop, as a share of the image's shorter side.
       jitter: of colours, what comes last, or None.
     """
 
     pixels: Pixels
-    crop: str = "random"
     crop_scale: tuple[float, float] = (1.0, 1.0)
     crop_ratio: tuple[float, float] = (1.0, 1.0)
-    fixed_crop: float = 1.0
     flip: bool = False
     randaugment: RandAugment | None = None
+    crop: str = "random"
+    fixed_crop: float = 1.0
     jitter: ColourJitter | None = None
 
     @classmethod

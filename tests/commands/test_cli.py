@@ -51,7 +51,7 @@ def test_help(capsys):
     [
         (
             ["trian"],
-            "verb 'trian' is unknown; known are pretrain, finetune, probe, evaluate, export",
+            "verb 'trian' is unknown; known are pretrain, finetune, probe, sweep, evaluate, export",
         ),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
@@ -241,7 +241,12 @@ def test_every_argument_of_a_verb_has_a_flag_and_every_flag_an_argument():
 def test_defaults_and_kinds_of_flags_are_those_of_the_arguments():
     verb = verbs()["embed"]
     kinds = {flag.name: verb.type(flag) for flag in verb.flags}
-    assert kinds["step"] is int and kinds["norm_pix"] is bool and kinds["image_size"] is str
+    assert (
+        kinds["heads"] is int
+        and kinds["step"] is str
+        and kinds["norm_pix"] is bool
+        and kinds["image_size"] is str
+    )
     assert verb.default("output") == "mean" and verb.needed == ["source", "out"]
     values = parse(verb, ["mae-jax", "runs", "--out=x.npz", "--image_size=48x64", "--nonorm_pix"])
     assert values == {

@@ -34,8 +34,12 @@ def test_a_script_without_a_guard_works(tmp_path):
     assert done.stdout == "begins\nbatches 3\nmean [0.2]\n", done.stderr
 
 
-def test_the_main_module_is_left_alone_only_for_as_long_as_asked():
+def test_the_main_module_is_left_alone_only_for_as_long_as_asked(monkeypatch):
     from multiprocessing import spawn
+
+    # As of a script, however the tests are started.
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
 
     from mae_jax.data import processes
 

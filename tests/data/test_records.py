@@ -36,7 +36,8 @@ def made(tmp_path, tfds_dir):
 
 
 def test_every_source_fulfils_the_protocol(made):
-    assert {c.__name__ for c in Source.__subclasses__()} == set(made)  # a new one belongs here
+    ours = {c.__name__ for c in Source.__subclasses__() if c.__module__.startswith("mae_jax.")}
+    assert ours == set(made)  # a new one belongs here
     for source in made.values():
         assert isinstance(source, Source)
         source = pickle.loads(pickle.dumps(source))
