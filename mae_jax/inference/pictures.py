@@ -55,6 +55,12 @@ def reconstruct(
         sizes.check_mask_ratio(ratio, d.grid, unit)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if sampling is None and weights.sampling not in masking.SAMPLINGS:
+        raise UsageError(
+            f"these weights name the sampling {weights.sampling!r}, and no code is run because a "
+            f"file names it; give --sampling={weights.sampling} if you trust that, or one of "
+            + ", ".join(masking.SAMPLINGS)
+        )
     units = masking.grid_of_units(d.grid, unit)
     sample = own.sampling(sampling or weights.sampling, units, "sampling")
     path = picture_path(out)

@@ -44,9 +44,23 @@ def test_units_and_masks_of_ones_own(image, tmp_path, monkeypatch):
 
 def test_what_cannot_be_drawn_or_found_says_so(image, tmp_path):
     weights = random_weights()
-    gone = dataclasses.replace(weights, sampling="gone.py:left")
+    gone = "gone.py:left"
     with pytest.raises(UsageError, match="^sampling 'gone.py:left': there is no file 'gone.py'"):
-        pictures.reconstruct(gone, image, tmp_path / "out.png")
+        pictures.reconstruct(weights, image, tmp_path / "out.png", sampling=gone)
     tokens = dataclasses.replace(weights, target="tokens")
     with pytest.raises(UsageError, match="this model predicts tokens, which cannot be drawn"):
         pictures.reconstruct(tokens, image, tmp_path / "out.png")
+
+
+def test_code_that_weights_name_is_not_run(image, tmp_path):
+    code, trace = tmp_path / "evil.py", tmp_path / "ran"
+    code.write_text(f"open({str(trace)!r}, 'w')\nfrom mae_jax.models.masking import random_noise\n")
+    name = f"{code}:random_noise"
+    weights = dataclasses.replace(random_weights(), sampling=name)
+    with pytest.raises(UsageError, match="no code is run because a file names it"):
+        pictures.reconstruct(weights, image, tmp_path / "out.png")
+    assert not trace.exists()
+    pictures.reconstruct(weights, image, tmp_path / "out.png", sampling="grid")
+    assert not trace.exists()
+    pictures.reconstruct(weights, image, tmp_path / "out.png", sampling=name)
+    assert trace.exists()
