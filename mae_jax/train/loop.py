@@ -94,9 +94,8 @@ def run(
                 claimed = held.enter_context(workdir.claim(folder, resolved, allow_change))
         beats.place(jax.process_index(), path)
         layout = Layout.of(task.split)
-        if hosts.is_first() and not quiet:
-            say(task.described(layout))
         teller = Teller(quiet or not hosts.is_first())
+        teller.say(task.described(layout))
         looks = Looks(task, layout, path, teller, measured)
         run = _Run(
             task,

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -37,6 +37,7 @@ def test_whole_boxes_are_resized_as_pillow_does(box, size):
     box=st.tuples(st.floats(0, 300), st.floats(0, 200), st.floats(1.5, 330), st.floats(1.5, 220)),
     size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
 )
+@example(box=(21.25, 0.0, 2.0, 1.5), size=(1, 1))
 def test_the_filter_sees_what_lies_around_a_box_where_that_is_asked_for(box, size):
     picture = photograph()
     left, top, w, h = box
@@ -45,7 +46,8 @@ def test_the_filter_sees_what_lies_around_a_box_where_that_is_asked_for(box, siz
     )
     made = resample(picture, box, size, around=True)
     difference = np.abs(made.astype(int) - np.asarray(expected))
-    assert difference.mean() < 1 and difference.max() <= 16
+    # Of an image of one pixel, rounding alone may be more than the mean of many.
+    assert (difference.mean() < 0.5 or difference.max() <= 1) and difference.max() <= 16
 
 
 @pytest.mark.parametrize("around", [False, True])
