@@ -4,6 +4,7 @@ It is allocated once: pages of new memory cost more than the pixels that are wri
 """
 
 import os
+import secrets
 import time
 import weakref
 from multiprocessing import shared_memory
@@ -44,7 +45,8 @@ class Ring:
             self._stride += -(-values.nbytes // _ALIGN) * _ALIGN
         self._slots = slots
         size = _ALIGN + slots * self._stride
-        self._memory = shared_memory.SharedMemory(create=True, size=size)
+        name = f"mae_jax-{os.getpid()}-{secrets.token_hex(4)}"  # says whose it is
+        self._memory = shared_memory.SharedMemory(name, create=True, size=size)
         # Once, and at the latest when this process ends.
         self.unlink = weakref.finalize(self, self._memory.unlink)
         _reserve(self._memory.name, size)
