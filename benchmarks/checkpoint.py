@@ -19,7 +19,8 @@ import orbax.checkpoint as ocp
 
 from mae_jax.config import default_config
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import checkpoint, manifest, state
+from mae_jax.train import state
+from mae_jax.train.checkpoints import checkpoint, manifest
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.optimizer import Recipe
 

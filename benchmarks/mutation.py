@@ -30,7 +30,10 @@ GROUPS = {
     ),
     "step": (["train/step"], ["train/test_step", "train/test_step_of_classifiers"]),
     "order": (["data/order"], ["data/test_loader"]),
-    "checkpoint": (["train/manifest", "train/checkpoint"], ["train/test_checkpoint"]),
+    "checkpoint": (
+        ["train/checkpoints/manifest", "train/checkpoints/checkpoint"],
+        ["train/checkpoints/test_checkpoint"],
+    ),
     "keymap": (["weights/keymap"], ["weights/test_roundtrip", "weights/test_refusals"]),
     "measures": (["evaluate/measures"], ["evaluate/test_measures"]),
     "knn": (["evaluate/knn"], ["evaluate/test_knn"]),

@@ -63,8 +63,8 @@ POINTS = (
     Point("start", "mae_jax.train.workdir:Claim.record"),
     Point("start", "mae_jax.train.metrics:Metrics.__init__"),
     Point("start", "os:replace"),
-    Point("restore", "mae_jax.train.checkpoint:restore", ("before", "during", "after")),
-    Point("restore", "mae_jax.train.manifest:damage"),
+    Point("restore", "mae_jax.train.checkpoints.checkpoint:restore", ("before", "during", "after")),
+    Point("restore", "mae_jax.train.checkpoints.manifest:damage"),
     Point("compile", "mae_jax.train.loop:train_step", ("before", "during", "after")),
     Point("step", "mae_jax.train.loop:train_step", calls=12),
     Point("step", "mae_jax.train.loop:put", calls=12),
@@ -73,8 +73,8 @@ POINTS = (
     Point("evaluation", "mae_jax.train.watch:Watch.neighbours", calls=3),
     Point("panel", "mae_jax.train.watch:Watch.panel", ("before", "during", "after"), 2),
     Point("panel", "PIL.Image:Image.save", calls=2),
-    Point("save", "mae_jax.train.checkpoint:save", ("before", "during", "after"), 4),
-    Point("save", "mae_jax.train.manifest:write", ("before", "during", "after"), 4),
+    Point("save", "mae_jax.train.checkpoints.checkpoint:save", ("before", "during", "after"), 4),
+    Point("save", "mae_jax.train.checkpoints.manifest:write", ("before", "during", "after"), 4),
     Point("save", "os:rename", calls=12),
     Point("save", "shutil:rmtree", calls=4),
     Point("end", "mae_jax.train.loop:_Run._summary"),
@@ -324,7 +324,8 @@ def _explained(plan: Plan, code: int, saved: int) -> bool:
 
 def _reached(run: Path) -> tuple[int, int]:
     """The last step in metrics.jsonl, and that of the last checkpoint; 0 without."""
-    from mae_jax.train import manifest, metrics
+    from mae_jax.train import metrics
+    from mae_jax.train.checkpoints import manifest
 
     lines = metrics.read(run) if (run / "metrics.jsonl").exists() else []
     return max((line["step"] for line in lines), default=0), max(
@@ -341,7 +342,7 @@ def made_by(run: Path) -> dict[str, Any]:
     import orbax.checkpoint as ocp
     from absl import logging
 
-    from mae_jax.train.saving import manager_of
+    from mae_jax.train.checkpoints.saving import manager_of
 
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     made: dict[str, Any] = {

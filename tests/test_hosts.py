@@ -17,7 +17,8 @@ import pytest
 
 from mae_jax import cli, hosts
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import checkpoint, loop, manifest, metrics
+from mae_jax.train import loop, metrics
+from mae_jax.train.checkpoints import checkpoint, manifest
 
 SLOW = """
 import sys, time

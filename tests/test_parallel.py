@@ -11,7 +11,8 @@ from mae_jax import parallel
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import checkpoint, loop, state, step
+from mae_jax.train import loop, state, step
+from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.task import prepare
 
 STEPS = 5

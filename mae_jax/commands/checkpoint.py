@@ -20,8 +20,8 @@ def list(workdir: str | Path) -> dict[str, Any]:
     Raises:
       UsageError: it is no work folder.
     """
-    from mae_jax.train import manifest, retention
     from mae_jax.train import workdir as runs
+    from mae_jax.train.checkpoints import manifest, retention
 
     folder = _folder(workdir)
     steps = manifest.steps(folder)
@@ -47,7 +47,7 @@ def verify(workdir: str | Path, *, step: int | None = None) -> dict[str, Any]:
     Raises:
       UsageError: it is no work folder, or has no such checkpoint.
     """
-    from mae_jax.train import manifest
+    from mae_jax.train.checkpoints import manifest
 
     folder = _folder(workdir)
     steps = manifest.steps(folder)
@@ -73,14 +73,14 @@ def adopt(
       folder: the name of a folder in checkpoints/ instead, such as 8.damaged-1.
 
     Returns:
-      `adopted`, each as `train.adoption.adopt` gives it.
+      `adopted`, each as `train.checkpoints.adoption.adopt` gives it.
 
     Raises:
       UsageError: it is no work folder, is in use, or there is nothing to adopt.
-      NoUsableCheckpoint, StorageFaltered: as `train.adoption.adopt`.
+      NoUsableCheckpoint, StorageFaltered: as `train.checkpoints.adoption.adopt`.
     """
-    from mae_jax.train import adoption, manifest
     from mae_jax.train import workdir as runs
+    from mae_jax.train.checkpoints import adoption, manifest
 
     if step is not None and folder is not None:
         raise UsageError(f"give --step={step} or --folder={folder}, not both")
@@ -107,7 +107,7 @@ def _folder(workdir):
 
 
 def _described(folder, step):
-    from mae_jax.train import manifest
+    from mae_jax.train.checkpoints import manifest
 
     path = folder / str(step)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.config import flatten
-from mae_jax.train import manifest, metrics
+from mae_jax.train import metrics
+from mae_jax.train.checkpoints import manifest
 
 Series = dict[str, list[tuple[int, float]]]
 _PANEL = re.compile(r"step_(\d+)\.png")

@@ -8,7 +8,8 @@ import jax
 from mae_jax import config as config_lib
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout
-from mae_jax.train import checkpoint, directions, state
+from mae_jax.train import directions, state
+from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.task import Task
 

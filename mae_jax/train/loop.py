@@ -16,13 +16,14 @@ from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
 from mae_jax.errors import Preempted, UsageError
 from mae_jax.parallel import Layout
-from mae_jax.train import checkpoint, divergence, initial_state, metrics, state, workdir
+from mae_jax.train import divergence, initial_state, metrics, state, workdir
+from mae_jax.train.checkpoints import checkpoint
+from mae_jax.train.checkpoints.rhythm import Rhythm
+from mae_jax.train.checkpoints.saver import Saver
 from mae_jax.train.looks import Looks
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
 from mae_jax.train.replicas import Replicas
-from mae_jax.train.rhythm import Rhythm
-from mae_jax.train.saver import Saver
 from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare

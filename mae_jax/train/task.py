@@ -10,7 +10,8 @@ from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import fits, rhythm, state
+from mae_jax.train import fits, state
+from mae_jax.train.checkpoints import rhythm
 from mae_jax.train.classify import Classify
 from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe

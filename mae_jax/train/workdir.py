@@ -16,7 +16,8 @@ from mae_jax import config as config_lib
 from mae_jax import pixels
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, UsageError
-from mae_jax.train import manifest, mounts, storage
+from mae_jax.train import mounts
+from mae_jax.train.checkpoints import manifest, storage
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 _FRESH = ".config.json"  # what takes the place of config.json, until it does

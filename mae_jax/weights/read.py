@@ -12,7 +12,8 @@ from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
 from mae_jax.models import sizes, targets
 from mae_jax.pixels import Pixels
-from mae_jax.train import checkpoint, metrics, workdir
+from mae_jax.train import metrics, workdir
+from mae_jax.train.checkpoints import checkpoint
 from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
 from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights, describe

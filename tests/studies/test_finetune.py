@@ -9,7 +9,8 @@ from mae_jax import pixels
 from mae_jax.data import loader
 from mae_jax.errors import UsageError
 from mae_jax.studies import finetune
-from mae_jax.train import checkpoint, loop
+from mae_jax.train import loop
+from mae_jax.train.checkpoints import checkpoint
 from mae_jax.weights import read, start
 
 

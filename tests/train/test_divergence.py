@@ -14,7 +14,8 @@ from test_step import ONE
 from mae_jax.data import loader
 from mae_jax.errors import Diverged
 from mae_jax.parallel import Layout
-from mae_jax.train import checkpoint, loop, metrics, state, step
+from mae_jax.train import loop, metrics, state, step
+from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.task import prepare
 

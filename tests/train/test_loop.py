@@ -12,7 +12,8 @@ import pytest
 from mae_jax.config import default_config
 from mae_jax.data import loader
 from mae_jax.errors import Diverged, NoUsableCheckpoint, Preempted, UsageError
-from mae_jax.train import checkpoint, loop, metrics, usable, workdir
+from mae_jax.train import loop, metrics, workdir
+from mae_jax.train.checkpoints import checkpoint, usable
 
 
 def final_model(folder):

@@ -7,7 +7,8 @@ import pytest
 
 from mae_jax.errors import Corrupted
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import checkpoint, loop, replicas, state, step
+from mae_jax.train import loop, replicas, state, step
+from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.task import prepare
 
 DEVICES = 8

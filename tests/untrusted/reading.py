@@ -97,7 +97,8 @@ def features(path):
 
 
 def run(path):
-    from mae_jax.train import checkpoint, metrics, workdir
+    from mae_jax.train import metrics, workdir
+    from mae_jax.train.checkpoints import checkpoint
     from mae_jax.weights import read
 
     workdir.read_config(path)

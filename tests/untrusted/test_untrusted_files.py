@@ -28,7 +28,8 @@ from PIL import Image
 
 from mae_jax.data import prepare
 from mae_jax.inference import embedded
-from mae_jax.train import loop, manifest
+from mae_jax.train import loop
+from mae_jax.train.checkpoints import manifest
 from mae_jax.weights import export, pth
 
 EXAMPLES = int(os.environ.get("MAE_JAX_EXAMPLES", 6))

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from mae_jax import hosts
 from mae_jax.errors import NoSpace
-from mae_jax.train import manifest, retention, storage
+from mae_jax.train.checkpoints import manifest, retention, storage
 
 
 class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):

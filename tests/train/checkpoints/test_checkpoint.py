@@ -16,7 +16,8 @@ import pytest
 
 from mae_jax import cli
 from mae_jax.errors import NoSpace, NoUsableCheckpoint, UsageError
-from mae_jax.train import checkpoint, loop, manifest
+from mae_jax.train import loop
+from mae_jax.train.checkpoints import checkpoint, manifest
 
 
 def saved(folder):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mae_jax.errors import NoUsableCheckpoint, StorageFaltered, UsageError
-from mae_jax.train import checkpoint, manifest, storage, usable
+from mae_jax.train.checkpoints import checkpoint, manifest, storage, usable
 
 
 def adopt(folder: Path, name: str) -> dict[str, Any]:

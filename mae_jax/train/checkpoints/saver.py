@@ -7,7 +7,7 @@ from typing import Any
 from mae_jax import hosts, leaving
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, StorageFaltered
-from mae_jax.train import checkpoint, saving, storage
+from mae_jax.train.checkpoints import checkpoint, saving, storage
 from mae_jax.train.state import TrainState
 
 

@@ -9,8 +9,8 @@ import jax
 from mae_jax import hosts
 from mae_jax.data.progress import say
 from mae_jax.errors import NoUsableCheckpoint, StorageFaltered, UsageError
-from mae_jax.train import manifest
-from mae_jax.train.misfit import misfit
+from mae_jax.train.checkpoints import manifest
+from mae_jax.train.checkpoints.misfit import misfit
 
 # Raised whenever parameters are stored otherwise under the same names and shapes, which no reader
 # could see. 3: queries, keys and values are stacked.

@@ -9,7 +9,7 @@ from pathlib import Path
 import xxhash
 
 from mae_jax.errors import NoUsableCheckpoint
-from mae_jax.train import storage
+from mae_jax.train.checkpoints import storage
 
 NAME = "manifest.json"
 DAMAGED = f"its {NAME} is damaged"

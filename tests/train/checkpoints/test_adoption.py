@@ -10,7 +10,8 @@ import pytest
 
 from mae_jax import cli
 from mae_jax.errors import UsageError
-from mae_jax.train import checkpoint, loop, manifest, workdir
+from mae_jax.train import loop, workdir
+from mae_jax.train.checkpoints import checkpoint, manifest
 
 
 @pytest.fixture(scope="module")

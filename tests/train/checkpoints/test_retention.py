@@ -10,8 +10,9 @@ import pytest
 from mae_jax import cli
 from mae_jax.config import default_config
 from mae_jax.errors import UsageError
-from mae_jax.train import checkpoint, loop, metrics, retention, rhythm
-from mae_jax.train.rhythm import Rhythm
+from mae_jax.train import loop, metrics
+from mae_jax.train.checkpoints import checkpoint, retention, rhythm
+from mae_jax.train.checkpoints.rhythm import Rhythm
 from mae_jax.train.task import Task
 from mae_jax.weights.read import read
 

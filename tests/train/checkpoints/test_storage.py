@@ -12,7 +12,8 @@ import pytest
 
 from mae_jax import cli
 from mae_jax.errors import NoSpace, NoUsableCheckpoint, StorageFaltered
-from mae_jax.train import checkpoint, loop, manifest, storage
+from mae_jax.train import loop
+from mae_jax.train.checkpoints import checkpoint, manifest, storage
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +180,7 @@ def small_state(step):
 
 
 def test_a_failed_save_does_not_stay_in_the_list_nor_keep_out_later_ones(tmp_path, monkeypatch):
-    from mae_jax.train.saver import Saver
+    from mae_jax.train.checkpoints.saver import Saver
 
     with contextlib.closing(checkpoint.open_manager(tmp_path, keep=2)) as manager:
         saver = Saver(manager)
@@ -199,7 +200,7 @@ def test_a_failed_save_does_not_stay_in_the_list_nor_keep_out_later_ones(tmp_pat
 
 
 def test_a_disk_that_is_full_is_known_at_the_next_step(tmp_path, monkeypatch):
-    from mae_jax.train.saver import Saver
+    from mae_jax.train.checkpoints.saver import Saver
 
     with contextlib.closing(checkpoint.open_manager(tmp_path, keep=2)) as manager:
         saver = Saver(manager)
