@@ -4,7 +4,8 @@
 
 The state has the shapes of ViT-B with its decoder and AdamW's moments, and numbers that hardly
 compress. By turns it is saved as a run saves it, in the background and with a manifest, and by
-Orbax alone, while the loop waits.
+Orbax alone: in the background too, which tells whose the standing still is, and while the loop
+waits.
 """
 
 import argparse
@@ -49,15 +50,14 @@ def timed(function, *arguments):
     return time.perf_counter() - began
 
 
-def alone(manager, current):
-    """Orbax's own save of the same arrays; returns when all is written."""
+def begin(manager, current):
+    """Orbax's own save of the same arrays; returns when it is copied, or all is written."""
     items = {
         "model": {"params": current.params, "tables": current.tables},
         "optimizer": {"step": current.step, "opt_state": current.opt_state},
     }
     saved = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
     manager.save(int(current.step), args=ocp.args.Composite(**saved))
-    manager.wait_until_finished()
 
 
 def main():
@@ -75,16 +75,25 @@ def main():
         found.setdefault(name, []).append(seconds)
 
     manifest.write = lambda folder: note("hash", timed(write, folder))
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+
+    def orbax(name, in_background):
+        return ocp.CheckpointManager(
+            Path(folder, name),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1, enable_async_checkpointing=in_background
+            ),
+        )
+
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         ours = checkpoint.open_manager(Path(folder, "ours"), keep=1)
-        theirs = ocp.CheckpointManager(Path(folder, "theirs"), options=options)
-        with ours, theirs:
+        with ours, orbax("behind", True) as behind, orbax("waiting", False) as theirs:
             for step in range(1, arguments.rounds + 1):
                 current = current._replace(step=jax.numpy.int32(step))
                 note("stall", timed(checkpoint.save, ours, current, {}, {}))
                 note("background", timed(ours.wait_until_finished))
-                note("alone", timed(alone, theirs, current))
+                note("their stall", timed(begin, behind, current))
+                behind.wait_until_finished()
+                note("alone", timed(begin, theirs, current))
                 note("verify", timed(manifest.damage, Path(folder, "ours", str(step))))
             last = Path(folder, "ours", str(step))
             written = sum(path.stat().st_size for path in last.rglob("*") if path.is_file())
@@ -94,7 +103,7 @@ def main():
         f"state {size / 1e9:.2f} GB, on disk {written / 1e9:.2f} GB, {jax.devices()[0].device_kind}"
     )
     for name, values in found.items():
-        print(f"  {name:10s} {middle[name]:7.3f} s   rounds {' '.join(f'{v:.3f}' for v in values)}")
+        print(f"  {name:12s} {middle[name]:7.3f} s   rounds {' '.join(f'{v:.3f}' for v in values)}")
     rates = {name: written / middle[name] / 1e9 for name in ("hash", "verify")}
     print(f"  stall over a synchronous save  {middle['stall'] / middle['alone']:.1%}")
     print(f"  hashing {rates['hash']:.2f} GB/s, {middle['hash'] / whole:.1%} of a save")
