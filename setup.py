@@ -69,6 +69,7 @@ setup(
         # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
+        "ablation": TENSORFLOW + REPORT,
         "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + TEST,
         "interop": DIGITS + TEST + ONNX,
         "docs": DOCS,
