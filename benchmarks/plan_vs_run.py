@@ -67,7 +67,7 @@ def main():
     }
     seed = jnp.uint32(0)
     fixed = dict(objective=objective, recipe=recipe, layout=layout)
-    compiled = step.program(objective, layout).lower(template, batch, seed, **fixed).compile()
+    compiled = step.lowered(template, batch, seed, **fixed).compile()
     made = state.create(objective, recipe, 0, layout)
     memory = compiled.memory_analysis()
     planned_peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
@@ -75,7 +75,7 @@ def main():
     watch = Watch()
     watch.start()
     for _ in range(3):
-        made, numbers = compiled(made, batch, seed)
+        made, numbers = compiled(made, batch, seed, recipe.rates())
         jax.block_until_ready(numbers)
     watch.stop = True
     watch.join()

@@ -93,14 +93,15 @@ class TfdsSource(Source):
         if self._key not in _labels_read:
             starts = range(0, len(self), _CHUNK)
             read = [self._read_labels(range(len(self))[at : at + _CHUNK]) for at in starts]
-            _labels_read[self._key] = np.array(sum(read, []), np.int32)
+            _labels_read[self._key] = np.concatenate(read)
         return _labels_read[self._key]
 
     def _read_labels(self, indices):
         try:
-            return [int(example["label"]) for example in self._source.__getitems__(indices)]
+            found = [example["label"] for example in self._source.__getitems__(indices)]
         except (RuntimeError, ValueError, OSError):
-            return [self[index].label for index in indices]  # which says whose cannot be read
+            found = [self[index].label for index in indices]  # which says whose cannot be read
+        return np.array(found, np.int32)
 
     def known_labels(self) -> np.ndarray | None:
         read = self._key not in _labels_read and len(self) > _READ_AT_ONCE

@@ -152,7 +152,7 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
         "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=layout.per_sample),
     }
     seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=layout.replicated)
-    lowered = step.program(objective, layout).lower(
+    lowered = step.lowered(
         template,
         batch,
         seed,

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from mae_jax.errors import UsageError
@@ -13,9 +14,23 @@ from mae_jax.errors import UsageError
 _TRUST = 0.001
 
 
+class Rates(NamedTuple):
+    """What of a recipe its program takes as numbers, () float32, so that all values share it.
+
+    Attributes:
+      peak_lr, min_lr, weight_decay: as of `Recipe`.
+    """
+
+    peak_lr: jax.typing.ArrayLike
+    min_lr: jax.typing.ArrayLike
+    weight_decay: jax.typing.ArrayLike
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything the optimizer needs to know; hashable, so that equal recipes compile once.
+
+    Those that differ in `rates` alone compile once, too.
 
     Attributes:
       peak_lr: learning rate after warm-up, already scaled by batch / 256.
@@ -84,6 +99,17 @@ class Recipe:
             trained_blocks=0 if train.objective == "probe" else train.trained_blocks,
             ema=train.ema,
         )
+
+    def rates(self) -> Rates:
+        return Rates(*(np.float32(getattr(self, name)) for name in Rates._fields))
+
+    def without_rates(self) -> "Recipe":
+        """What is left of it to compile: the same for all that differ in rates alone."""
+        return self.with_rates(Rates(1.0, 1.0, 1.0))
+
+    def with_rates(self, rates: Rates) -> "Recipe":
+        """This one with others, which may be traced."""
+        return dataclasses.replace(self, **rates._asdict())
 
     def schedule(self) -> optax.Schedule:
         """Step to learning rate: linear from zero, then half a cosine, per step."""

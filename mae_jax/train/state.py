@@ -42,7 +42,8 @@ def create(objective: Objective, recipe: Recipe, seed: int, layout: Layout) -> T
 
     Its values depend on the seed, and not on the layout.
     """
-    return _initialiser(objective, recipe, layout)(jax.random.key(seed))
+    made = _initialiser(objective, recipe.without_rates(), layout)
+    return made(jax.random.key(seed))
 
 
 def shapes(objective: Objective, recipe: Recipe) -> TrainState:

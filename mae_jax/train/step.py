@@ -68,12 +68,37 @@ def train_step(
     Returns:
       The next state, and float32 scalars `loss`, `grad_norm` and `lr`.
     """
-    fixed = dict(objective=objective, recipe=recipe, layout=layout, accumulate=accumulate)
-    return program(objective, layout)(state, batch, seed, **fixed)
+    fixed = _fixed(objective, recipe, layout, accumulate)
+    return _program(objective, layout)(state, batch, seed, recipe.rates(), **fixed)
 
 
-def program(objective: Objective, layout: Layout) -> jax.stages.Wrapped:
-    """What `train_step` runs, with its arguments, to be lowered ahead of time."""
+def lowered(
+    state: TrainState,
+    batch: Batch,
+    seed: jax.Array,
+    *,
+    objective: Objective,
+    recipe: Recipe,
+    layout: Layout,
+    accumulate: int = 1,
+) -> jax.stages.Lowered:
+    """What `train_step` compiles and runs for such arguments, for devices that may be elsewhere.
+
+    Compiled, it takes a state, a batch, a seed and `recipe.rates()`.
+
+    Args:
+      As of `train_step`; shapes, dtypes and shardings will do.
+    """
+    fixed = _fixed(objective, recipe, layout, accumulate)
+    return _program(objective, layout).lower(state, batch, seed, recipe.rates(), **fixed)
+
+
+def _fixed(objective, recipe, layout, accumulate):
+    recipe = recipe.without_rates()
+    return dict(objective=objective, recipe=recipe, layout=layout, accumulate=accumulate)
+
+
+def _program(objective, layout):
     return _compiled_for(layout.platform, objective.dimensions.width)
 
 
@@ -93,7 +118,8 @@ def _model(objective, layout):
     return objective.abstract(ways.choose(objective.attention, layout.platform, devices, shards))
 
 
-def _update(state, batch, seed, *, objective, recipe, layout, accumulate=1):
+def _update(state, batch, seed, rates, *, objective, recipe, layout, accumulate):
+    recipe = recipe.with_rates(rates)
     model = _model(objective, layout)
     graphdef, dtypes = nnx.graphdef(model), working.kernel_dtypes(model)
     # Drawn at the global batch shape, before anything is split: the same on any mesh.

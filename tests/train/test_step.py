@@ -111,6 +111,36 @@ def test_a_step_tells_its_rate_and_the_norm_of_its_gradient(digits_config):
         assert float(numbers["grad_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), 1e-3)
 
 
+def test_rates_are_numbers_of_one_program(digits_config):
+    compiled = []
+
+    def note(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    recipe = prepare(digits_config, 1).recipe
+    other = dataclasses.replace(recipe, peak_lr=0.5, min_lr=0.25, weight_decay=0.3)
+    batch = {"image": jnp.zeros((5, 8, 8, 1), jnp.uint8), "label": jnp.zeros(5, jnp.int32)}
+    objective, rates = prepare(digits_config, 1).objective, []
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        for at, one in enumerate((recipe, other)):
+            current = state.create(objective, one, 0, ONE)
+            for _ in range(2):
+                current, numbers = step.train_step(
+                    current, batch, np.uint32(0), objective=objective, recipe=one, layout=ONE
+                )
+                rates.append(float(numbers["lr"]))
+            if not at:
+                assert compiled
+                compiled.clear()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert not compiled
+    expected = [float(one.schedule()(index)) for one in (recipe, other) for index in range(2)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
 def test_accumulation_gives_the_gradient_of_the_whole_batch(digits_config):
     def gradient_and_loss():
         losses, *_, current = run(digits_config, 2, steps=1)
