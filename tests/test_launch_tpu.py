@@ -3,10 +3,8 @@
 import os
 import subprocess
 from pathlib import Path
-from string import Template
 
 import pytest
-import yaml
 
 from mae_jax import errors
 
@@ -109,22 +107,6 @@ def test_without_what_it_needs_it_says_so(monkeypatch):
     assert vm().returncode == 2 and "Dry run" in vm().stderr
     monkeypatch.delenv("ZONE", raising=False)
     assert "ZONE" in vm("mine", *RUN).stderr
-
-
-def test_the_jobset_restarts_on_the_codes_that_say_so():
-    values = dict(NAME="l16", IMAGE="i", BUCKET="b", ACCELERATOR="a", TOPOLOGY="8x8", HOSTS="16")
-    values |= dict(CHIPS="4", SLICES="2", ARGS="pretrain --config=configs/digits.py")
-    text = (LAUNCH / "jobset.yaml").read_text()
-    manifest = yaml.safe_load(Template(text).safe_substitute(values))
-    (job,) = manifest["spec"]["replicatedJobs"]
-    spec = job["template"]["spec"]
-    (rule,) = spec["podFailurePolicy"]["rules"]
-    refused = set(rule["onExitCodes"]["values"])
-    assert refused == CODES - AGAIN and rule["action"] == "FailJob"
-    (container,) = spec["template"]["spec"]["containers"]
-    assert rule["onExitCodes"]["containerName"] == container["name"]
-    assert container["command"][-1] == "exec mae-jax pretrain --config=configs/digits.py"
-    assert job["replicas"] == 2 and spec["parallelism"] == spec["completions"] == 16
 
 
 def test_xpk_is_asked_to_restart_on_the_same(tmp_path, monkeypatch):
