@@ -43,6 +43,7 @@ HOSTS = (
     ),
 )
 NOT_ARGUMENTS = tuple(flag.name for flag in HOSTS + ALWAYS)  # of verbs' functions
+TYPED = "typed"  # an argument that gets the flags of the config, for a line to start it elsewhere
 _DEFINE = {
     bool: absl_flags.DEFINE_bool,
     int: absl_flags.DEFINE_integer,
@@ -120,6 +121,9 @@ def _read(verb, argv):
     for flag in every_flag(verb):
         if flag.name not in files:
             values[flag.name] = _value(verb, flag, found[flag.name].value)
+    if TYPED in verb.arguments:
+        path = config_flags.get_config_filename(found["config"])
+        values[TYPED] = (f"--config={path}", *overrides["config"].typed)
     return values, rest
 
 

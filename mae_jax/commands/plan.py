@@ -1,6 +1,7 @@
 """mae-jax plan."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mae_jax.commands import configs
@@ -13,6 +14,7 @@ def plan(
     *,
     images: int | None = None,
     compare: bool = False,
+    typed: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Say whether a run fits TPUs that are not there, and how long it takes.
 
@@ -21,26 +23,36 @@ def plan(
       topology: chips and how they lie, such as "v3:8x8"; several are planned one after the other.
       images: to train on, where the config's data is not at hand.
       compare: rank ways of sharding and recomputing.
+      typed: what says the config on a command line, as in ("--config=FILE", "--config.seed=1"); not
+        needed of a config that is given as a path.
 
     Returns:
-      An object per topology, or per choice that was compared.
+      An object per topology, or per choice that was compared. In `launch` are the commands that
+      start it there, by the file of launch/ that they call; None where it is not known to fit.
 
     Raises:
       As `plan.search.run`.
     """
     import dataclasses
 
-    from mae_jax.plan import search
+    from mae_jax.plan import launch, search
 
+    if typed is None and isinstance(config, str | Path):
+        typed = (f"--config={config}",)
     found = search.run(configs.read(config), list(topology), images, compare)
-    return [dataclasses.asdict(estimate) for estimate in found]
+    return [dataclasses.asdict(e) | {"launch": launch.of_estimate(e, typed)} for e in found]
 
 
 def _text(result):
-    from mae_jax.plan import report
+    from mae_jax.plan import launch, report
     from mae_jax.plan.estimate import Estimate
 
-    return report.readable([Estimate(**estimate) for estimate in result])
+    estimates = [Estimate(**{k: v for k, v in given.items() if k != "launch"}) for given in result]
+    lines, best = [report.readable(estimates)], launch.recommended(estimates)
+    if best is not None:
+        commands = result[estimates.index(best)]["launch"]
+        lines += [launch.text(best, commands)] if commands is not None else []
+    return "\n\n".join(lines)
 
 
 VERB = Verb(

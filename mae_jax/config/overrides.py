@@ -67,12 +67,17 @@ class Overrides:
       argv: the command line; those keys get flags of their own.
       flag_values: where they are defined.
 
+    Attributes:
+      values: of the keys, once the flags are read.
+      typed: the flags that gave them, each as one word.
+
     Raises:
       UsageError: a key that is not in the schema; when the flags are read, a value that cannot be.
     """
 
     def __init__(self, flag: str, argv: list[str], flag_values: flags.FlagValues):
         self.values: dict[str, Any] = {}
+        self.typed: list[str] = []
         self._flag, known = flag, dict(all_keys())
         pattern = re.compile(rf"--?(?:no)?{re.escape(flag)}\.([^=]*)(?:=|$)")
         named = (found.group(1) for found in map(pattern.match, argv) if found)
@@ -84,12 +89,14 @@ class Overrides:
 
     def set(self, name: str, key: Key, text: str) -> None:
         """Sets a key; once more with one part of a tuple adds it to the parts before it."""
-        value = parsed(name, key, text, f"--{self._flag}.{name}={text}")
+        said = f"--{self._flag}.{name}={text}"
+        value = parsed(name, key, text, said)
         if value is not None:
             before = self.values.get(name)
             if key.type is tuple and before and not text.startswith(("(", "[")):
                 value = before + value
             check_value(name, value)
+        self.typed.append(said)
         # Anew at the end, as the later of two counts.
         self.values.pop(name, None)
         self.values[name] = value
