@@ -1,11 +1,12 @@
 #!/bin/bash
 # mae-jax on TPU slices of GKE, as the JobSet of jobset.yaml, which says more.
 #
-#   ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=8x8 HOSTS=16 CHIPS=4 IMAGE=REGISTRY/mae-jax:tpu BUCKET=mine \
-#       launch/jobset.sh l16 pretrain --config=configs/in1k/l16.py --workdir=/bucket/runs/l16
+#   export ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=8x8 HOSTS=16 CHIPS=4 \
+#       IMAGE=REGISTRY/mae-jax:tpu BUCKET=mine
+#   launch/jobset.sh l16 pretrain --config=configs/in1k/l16.py --workdir=/bucket/runs/l16
 #
 # HOSTS are those of one slice, with CHIPS each; SLICES=2 takes as many slices. A sweep, each JobSet
-# with a share of its runs, which needs no lock that all slices see:
+# with a share of its runs:
 #
 #   for i in $(seq 0 9); do
 #       launch/jobset.sh ratios-$i sweep --config=configs/in1k/b16.py \

@@ -9,7 +9,8 @@
 # Dry run: DRY_RUN=1 in front prints the commands, and runs none; no account is needed.
 # SPOT=1 asks for preemptible TPUs; KEEP=1 leaves the slice there. BUCKET is mounted at /bucket, and
 # has the prepared data sets in tfds/. Stopped here (Ctrl-C), the run goes on there, and the same
-# command follows it again.
+# command follows it again. For a sweep, a slice for each share: this once for each, under a name of its
+# own, with --index=I --of=N.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -100,6 +101,9 @@ if [ -n "${DRY_RUN:-}" ] || ! on 0 "$busy" 2>/dev/null; then
 fi
 while true; do
 	if [ -n "${fresh:-}" ]; then
+		if [ -n "${DRY_RUN:-}" ]; then
+			sed 's/^/# mae_jax_run.sh: /' "$files/mae_jax_run.sh"
+		fi
 		call gcloud compute tpus tpu-vm scp "$files/mae_jax.tgz" "$files/mae_jax_run.sh" "$name:" \
 			"${place[@]}" --worker=all
 		on all "$install"

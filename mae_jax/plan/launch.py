@@ -96,7 +96,7 @@ def commands(name: str, typed: Sequence[str]) -> dict[str, str]:
             ZONE="ZONE", TYPE=found.type, RUNTIME=found.runtime, BUCKET="BUCKET"
         )
     if found.type and found.accelerator:
-        settings["xpk.sh"] = dict(CLUSTER="CLUSTER", TYPE=found.type, IMAGE="IMAGE")
+        settings["xpk.sh"] = dict(CLUSTER="CLUSTER", ZONE="ZONE", TYPE=found.type, IMAGE="IMAGE")
     if found.accelerator:
         settings["jobset.sh"] = dict(
             ACCELERATOR=found.accelerator, TOPOLOGY=found.shape, HOSTS=found.hosts,
