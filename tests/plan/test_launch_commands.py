@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mae_jax import cli
+from mae_jax.commands import configs, plan
 from mae_jax.plan import launch, search
 from mae_jax.plan.estimate import Estimate
 
@@ -97,3 +98,8 @@ def test_a_plan_ends_with_the_commands(capsys, monkeypatch):
     v3, v5p = map(json.loads, capsys.readouterr().out.splitlines())
     assert v3["launch"].keys() == {"tpu_vm.sh"} and "TYPE=v3-128 " in v3["launch"]["tpu_vm.sh"]
     assert v5p["launch"].keys() == {"tpu_vm.sh", "xpk.sh", "jobset.sh"}
+    # From Python, too, where it is known how the config would be typed.
+    v3, _ = plan.plan("configs/digits.py", ["v3:8x8", "v5p:4x4x4"])
+    assert "pretrain --config=configs/digits.py --workdir=" in v3["launch"]["tpu_vm.sh"]
+    v3, _ = plan.plan(configs.read("configs/digits.py"), ["v3:8x8", "v5p:4x4x4"])
+    assert v3["launch"] is None
