@@ -57,7 +57,7 @@ def main():
     made["required"] = ["apiVersion", "kind", "metadata", "spec"]
     made["$comment"] = "Made by make.py from kubeflow-trainer-api 2.3.0, Apache-2.0"
     made["$defs"] = {k: strict(v) for k, v in whole["$defs"].items() if not k.endswith("Status")}
-    text = json.dumps(made, indent=0, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(made, sort_keys=True, separators=(",", ":"))
     Path(__file__).with_name("jobset.json").write_text(text + "\n")
 
 
