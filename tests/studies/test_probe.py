@@ -120,5 +120,9 @@ def test_scales_of_branches_go_into_what_they_scale(encoders, tmp_path):
         np.testing.assert_array_equal(scaled.tensors[name], value)
     tensors["reg_token"] = np.zeros((1, 4, 16), np.float32)
     save_file(tensors, path)
-    with pytest.raises(UsageError, match="has register tokens"):
+    with_registers = read.read(tmp_path / "scaled")
+    assert (with_registers.class_tokens, with_registers.registers) == (5, 4)
+    tensors["reg_token"] = np.zeros((1, 4, 8), np.float32)
+    save_file(tensors, path)
+    with pytest.raises(UsageError, match="must each be"):
         read.read(tmp_path / "scaled")
