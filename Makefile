@@ -93,7 +93,7 @@ docs: $(VENV)/.docs
 
 .PHONY: docs-test
 docs-test: $(VENV)/.test
-	$(BIN)/python -m pytest tests/docs/run_pages.py tests/docs
+	$(BIN)/python tests/docs/run_pages.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

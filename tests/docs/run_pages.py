@@ -1,16 +1,21 @@
 """Runs what README and the pages of docs/ tell a reader to type: `make docs-test`.
 
+    python tests/docs/run_pages.py [PAGE …]
+
 Every block runs by itself, in a folder that has what a reader has by then: photographs, runs.
 Models are tiny and train for three steps, so that this shows that commands work and not how well.
 What installs is left out; what cannot run here says so on its page.
 """
 
+import contextlib
 import os
 import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
 
-import page_commands
-import pytest
-from page_commands import PAGES, TOP
+from page_commands import PAGES, TOP, Block, blocks
 
 from mae_jax import cli
 
@@ -30,9 +35,11 @@ _TINY = [
     "--config.model.patch_size=8",
     "--config.data.batch_size=8",
 ]
-_SHORT = ["--config.train.steps=3", "--config.train.warmup_steps=1"]
+_SHORT = ["--config.train.steps=3", "--config.train.warmup_steps=1", "--config.data.batch_size=8"]
+_SMALL = {"pretrain": _STEPS, "sweep": _STEPS, "finetune": _SHORT, "bench": _STEPS}
+_FEWER = {"--draws=5": "--draws=2", "--seeds=3": "--seeds=2", "--search=40": "--search=2"}
 _INSTALLS = ("pip", "python3", ".venv/bin/pip")
-# A reader's other encoders, in place of which stands the one that was made here.
+# A reader's other encoders, in place of which stand those that are made here.
 _STAND_INS = {"OTHER": "runs/digits", "SOURCE": "runs/photos"}
 _MADE = (
     "mae-jax pretrain --config=configs/digits.py --workdir=runs/digits",
@@ -43,72 +50,98 @@ _MADE = (
     "--config.data.folder=LABELLED --config.data.split=all --config.data.eval_split=all "
     "--workdir=runs/photos-classes",
 )
-BLOCKS = [block for page in PAGES for block in page_commands.blocks(page)]
 
 
-def run(words):
-    """A command as it is typed, made small."""
+def run(words) -> None:
+    """A command as it is typed, made small.
+
+    Raises:
+      RuntimeError: its exit code is not 0.
+    """
     if words[0] in _INSTALLS:
         return
-    assert words[0].endswith("mae-jax"), f"{words[0]} is nothing that this runs"
-    verb = words[1]
-    small = {"pretrain": _STEPS, "sweep": _STEPS, "finetune": _SHORT, "probe": [], "bench": _STEPS}
-    added = list(small.get(verb, []))
-    if any(word.startswith("--config=configs/folder") for word in words) and verb != "finetune":
+    if not words[0].endswith("mae-jax"):
+        raise RuntimeError(f"{words[0]} is nothing that this runs")
+    added = list(_SMALL.get(words[1], []))
+    if words[1] in ("pretrain", "bench") and "--config=configs/folder.py" in words:
         added += _TINY
-    if verb == "finetune":
-        added.append("--config.data.batch_size=8")
-    words = [word.replace("--draws=5", "--draws=2") for word in words]
-    assert cli.main(["mae-jax", *words[1:], *added]) == 0, " ".join(words)
+    code = cli.main(["mae-jax", *(_FEWER.get(word, word) for word in words[1:]), *added])
+    if code:
+        raise RuntimeError(f"exit code {code} of {' '.join(words)}")
 
 
-def targets(words):
-    """What a command makes."""
-    for word in words:
-        name, _, value = word.partition("=")
-        if name in ("--workdir", "--out", "--sheet"):
-            yield value
+def photographs(folder: Path, count: int = 12) -> None:
+    """Crops of scikit-learn's two photographs, in a folder for each."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    for name, picture in zip(("temple", "flower"), load_sample_images().images, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            top, left = rng.integers(0, 300, 2)
+            crop = Image.fromarray(picture[top : top + 80, left : left + 100])
+            crop.save(folder / name / f"{number}.jpg")
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory, photos, tfds_dir):
-    """A folder with what a reader has by then."""
-    folder = tmp_path_factory.mktemp("reader")
-    os.environ["TFDS_DATA_DIR"] = tfds_dir
-    few = sorted(path for path in photos.rglob("*.jpg") if path.parent != photos)
-    for index, path in enumerate(few[:24]):
-        place = folder / "PHOTOS" / ("temple", "flower")[index % 2] / path.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
+def prepare(folder: Path) -> None:
+    """Puts there what a reader has by the time that a page is read."""
+    photographs(folder / "PHOTOS")
     for name in ("LABELLED", "NEW"):
         shutil.copytree(folder / "PHOTOS", folder / name)
-    rows = [f"{p.relative_to(folder / 'PHOTOS')},{p.parent.name}" for p in
-            sorted((folder / "PHOTOS").rglob("*.jpg"))]  # fmt: skip
+    names = sorted((folder / "PHOTOS").rglob("*.jpg"))
+    rows = [f"{path.relative_to(folder / 'PHOTOS')},{path.parent.name}" for path in names]
     (folder / "labels.csv").write_text("\n".join(["name,class", *rows, ""]))
-    shutil.copytree(TOP / "configs", folder / "configs")
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
+    (folder / "configs").symlink_to(TOP / "configs")
+    with contextlib.chdir(folder):
         for command in _MADE:
             run(command.split())
         for name, source in _STAND_INS.items():
             shutil.copytree(source, name)
-    finally:
-        os.chdir(before)
-    return folder
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
-def test_block(block, made, tmp_path, monkeypatch):
-    if block.not_run is not None:
-        pytest.skip(block.not_run)
-    folder = tmp_path / "here"
-    shutil.copytree(made, folder)
-    monkeypatch.chdir(folder)
-    for words in block.commands:
-        for target in targets(words):
+def targets(words):
+    """What a command makes."""
+    found = (word.partition("=") for word in words)
+    return [value for name, _, value in found if name in ("--workdir", "--out", "--sheet")]
+
+
+def run_block(block: Block, made: Path) -> None:
+    """Runs it in a copy of what was made, without what its commands are to make."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        shutil.copytree(made, "here", symlinks=True)
+        os.chdir("here")
+        for target in (target for words in block.commands for target in targets(words)):
             shutil.rmtree(target, ignore_errors=True)
-    for words in block.commands:
-        run(words)
-        for target in targets(words):
-            assert os.path.exists(target), target
+        for words in block.commands:
+            run(words)
+            for target in targets(words):
+                if words[0] not in _INSTALLS and not os.path.exists(target):
+                    raise RuntimeError(f"{target} was not made by {' '.join(words)}")
+
+
+def main(names: list[str]) -> int:
+    failed = []
+    with tempfile.TemporaryDirectory() as place:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{place}/programs")
+        made = Path(place, "made")
+        prepare(made)
+        for page in PAGES:
+            for block in blocks(page) if not names or page.name in names else ():
+                began = time.monotonic()
+                result = f"not run: {block.not_run}"
+                if block.not_run is None:
+                    try:
+                        run_block(block, made)
+                        result = "ok"
+                    except Exception as error:
+                        result = f"FAILED: {error}"
+                        failed.append(block.place)
+                print(f"== {block.place}: {result} ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{len(failed)} failed: {', '.join(failed)}" if failed else "all that can run here works")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
