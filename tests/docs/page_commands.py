@@ -4,6 +4,7 @@ They are the lines of their ```sh blocks. `<!-- not run: needs a TPU -->` on the
 says, on the page itself, why nobody runs it in `make docs-test`; it is checked all the same.
 """
 
+import ast
 import dataclasses
 import re
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"(?:^<!-- not run: (.+?) -->\n)?^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"^ {4}(mae-jax (?:.*\\\n)*.*)$", re.MULTILINE)
 _INLINE = re.compile(r"`mae-jax ([^`]+)`")
 
 
@@ -35,18 +37,25 @@ def blocks(page: Path) -> list[Block]:
     text, found = page.read_text(), []
     for block in _BLOCK.finditer(text):
         line = text.count("\n", 0, block.start()) + 1
-        joined = block.group(2).replace("\\\n", " ")
-        split = (shlex.split(command, comments=True) for command in joined.splitlines())
-        commands = tuple(
-            command for words in split if words for command in _one_by_one(tuple(words))
-        )
-        found.append(Block(f"{page.name}:{line}", commands, block.group(1)))
+        found.append(Block(f"{page.name}:{line}", commands(block.group(2)), block.group(1)))
     return found
+
+
+def commands(text: str) -> tuple[tuple[str, ...], ...]:
+    """Of lines as a shell reads them."""
+    split = (shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines())
+    return tuple(command for words in split if words for command in _one_by_one(tuple(words)))
 
 
 def inline(page: Path) -> list[list[str]]:
     """What follows `mae-jax` where a sentence names a command."""
     return [shlex.split(found) for found in _INLINE.findall(page.read_text())]
+
+
+def of_config(path: Path) -> tuple[tuple[str, ...], ...]:
+    """The commands that a config file opens with, indented in its docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
+    return commands("\n".join(_INDENTED.findall(text)))
 
 
 def _one_by_one(words):

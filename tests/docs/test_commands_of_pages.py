@@ -30,6 +30,12 @@ def test_blocks(page):
                 raise AssertionError(f"{block.place}: {' '.join(words)}: {error}") from error
 
 
+def test_config_files():
+    for path in (TOP / "configs").rglob("*.py"):
+        for words in page_commands.of_config(path):
+            check(words)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_sentences(page):
     for words in page_commands.inline(page):
