@@ -20,6 +20,7 @@ from page_commands import PAGES, TOP, Block, blocks
 from mae_jax import cli
 
 _STEPS = [
+    "--config.model.depth=1",
     "--config.train.epochs=None",
     "--config.train.steps=3",
     "--config.train.warmup_epochs=0",
@@ -29,7 +30,6 @@ _STEPS = [
 ]
 _TINY = [
     "--config.model.size=tiny",
-    "--config.model.depth=1",
     "--config.model.decoder_depth=1",
     "--config.model.image_size=32",
     "--config.model.patch_size=8",
@@ -124,7 +124,10 @@ def run_block(block: Block, made: Path) -> None:
 def main(names: list[str]) -> int:
     failed = []
     with tempfile.TemporaryDirectory() as place:
+        # Most of the time goes into compiling: as little of it as can be.
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{place}/programs")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
         made = Path(place, "made")
         prepare(made)
         for page in PAGES:
