@@ -36,8 +36,21 @@ _TINY = [
     "--config.data.batch_size=8",
 ]
 _SHORT = ["--config.train.steps=3", "--config.train.warmup_steps=1", "--config.data.batch_size=8"]
-_SMALL = {"pretrain": _STEPS, "sweep": _STEPS, "finetune": _SHORT, "bench": _STEPS}
-_FEWER = {"--draws=5": "--draws=2", "--seeds=3": "--seeds=2", "--search=40": "--search=2"}
+_EPOCH = ["--config.train.epochs=1", "--config.train.warmup_epochs=0"]
+_FEWER = {
+    "--draws=5": "--draws=2",
+    "--seeds=3": "--seeds=2",
+    "--search=40": "--search=2",
+    "--blocks=0,0.5,1,2,4,6": "--blocks=0,0.5,1",
+    "model.mask_ratio=.1,.3,.5,.75,.9": "model.mask_ratio=.5,.75",
+}
+_SMALL = {
+    "pretrain": _STEPS,
+    "sweep": _STEPS,
+    "bench": _STEPS,
+    "finetune": _SHORT,
+    "probe": _EPOCH,
+}
 _INSTALLS = ("pip", "python3", ".venv/bin/pip")
 # A reader's other encoders, in place of which stand those that are made here.
 _STAND_INS = {"OTHER": "runs/digits", "SOURCE": "runs/photos"}
