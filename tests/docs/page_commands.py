@@ -43,7 +43,7 @@ def blocks(page: Path) -> list[Block]:
 
 def commands(text: str) -> tuple[tuple[str, ...], ...]:
     """Of lines as a shell reads them."""
-    split = (shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines())
+    split = map(_words, text.replace("\\\n", " ").splitlines())
     return tuple(command for words in split if words for command in _one_by_one(tuple(words)))
 
 
@@ -58,6 +58,13 @@ def of_config(path: Path) -> tuple[tuple[str, ...], ...]:
     return commands("\n".join(_INDENTED.findall(text)))
 
 
+def _words(line):
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:  # of a script, whose quotes go over lines
+        return []
+
+
 def _one_by_one(words):
     """`a && b` as two."""
     while "&&" in words:
@@ -68,5 +75,5 @@ def _one_by_one(words):
 
 
 def elided(words) -> bool:
-    """Whether something is left for the reader to fill in."""
-    return any("…" in word or "..." in word for word in words)
+    """Whether something is left for the reader, or the shell, to fill in."""
+    return any("…" in word or "..." in word or "$" in word for word in words)
