@@ -4,6 +4,7 @@
 #   in .venv-interop: about 1.5 GB and two minutes to install
 # make test-beam: data preparation on Apache Beam's direct runner, in .venv-beam
 # make docs: the site, in build/site
+# make docs-test: what README and the pages tell a reader to type, in a small form
 # make ablation: the paper's curve of masking ratios on Fashion-MNIST, in 90 minutes on two cores
 # make ablation-all: its other tables, in hours; what was interrupted goes on, here as there
 # All make .venv with $(PYTHON) first, from setup.py and the versions in constraints.txt.
@@ -89,6 +90,10 @@ $(BEAM)/.done: setup.py
 docs: $(VENV)/.docs
 	$(BIN)/python -m mae_jax.config.page docs/config.md
 	$(BIN)/zensical build --clean --strict
+
+.PHONY: docs-test
+docs-test: $(VENV)/.test
+	$(BIN)/python tests/docs/run_pages.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

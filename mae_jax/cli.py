@@ -20,7 +20,14 @@ _OF_ONE = (
 
 def command() -> int:
     """What the shell starts: `main`, and a process beside it that knows what became of it."""
-    return supervisor.supervise(main)
+    return supervisor.supervise(_work)
+
+
+def _work() -> int:
+    from mae_jax.commands import devices  # not above, as in `_run`
+
+    devices.skip_absent_tpu()
+    return main()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -140,6 +140,11 @@ def _check_is_python(name, argv):
 
 def _config(verb, name, found, overrides):
     config = found[name].value
+    if found[name].present and not hasattr(config, "to_dict"):
+        raise UsageError(
+            f"--{name}: its get_config() returns {type(config).__name__}; it must return what "
+            "mae_jax.config.default_config() gives, changed as wanted"
+        )
     if config is None:
         if not overrides.values or name in verb.needed:
             return None

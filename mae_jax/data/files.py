@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,13 @@ from mae_jax.errors import BrokenRecord, UsageError
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", *arrays.SUFFIXES,
 )  # fmt: skip
+_ADVICE = {
+    (".mp4", ".mov", ".avi", ".mkv", ".webm"): "ffmpeg -i VIDEO -r 1 FOLDER/%06d.jpg makes images",
+    (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"): "unpack them",
+    (".heic", ".heif", ".avif", ".jxl", ".cr2", ".nef", ".dng", ".dcm", ".jp2"): (
+        "convert them, to .png or .npy where they have more than 8 bits"
+    ),
+}
 _WAITS = (0.1, 1.0, 5.0)  # seconds before a read that failed is tried again
 
 
@@ -132,6 +140,21 @@ def persistently(read: Callable[[], bytes], name: str) -> bytes:
                 raise BrokenRecord(f"{name}: {error}") from None
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def others_in(folder: str) -> str:
+    """What a local folder has in place of images, and how it would become some; for a message."""
+    place, found = os.path.expanduser(folder), Counter()
+    for _, _, names in os.walk(place):
+        found.update(os.path.splitext(name)[1].lower() for name in names if name[0] != ".")
+    if not found:
+        return ""
+    (suffix, count), *_ = found.most_common()
+    told = f", but {count} of {suffix}" if suffix else ""
+    for suffixes, advice in _ADVICE.items():
+        if suffix in suffixes:
+            told += f" ({advice})"
+    return told
 
 
 def _is_image(name: str) -> bool:

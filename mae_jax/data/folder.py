@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data import splits
-from mae_jax.data.files import SUFFIXES, Files, open_files, persistently
+from mae_jax.data.files import SUFFIXES, Files, open_files, others_in, persistently
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import UsageError
 
@@ -42,8 +42,8 @@ class FolderSource(Source):
         self._files = open_files(folder)
         if not len(self._files):
             raise UsageError(
-                f"data.folder {folder!r} has no images; known are files ending in "
-                f"{', '.join(SUFFIXES)}"
+                f"data.folder {folder!r} has no images{others_in(folder)}; known are files ending "
+                f"in {', '.join(SUFFIXES)}"
             )
         everything, below = np.arange(len(self._files)), _sub_folders(self._files)
         chosen: list[np.ndarray] = []

@@ -49,6 +49,8 @@ class Encoder(nnx.Module):
 
     Args:
       class_token: how many class tokens; True is one.
+      registers: how many of the class tokens, the last of them, are registers (Darcet et al.,
+        arXiv:2309.16588): tokens to compute with, which nobody reads.
       final_norm: False where a head brings its own norm instead.
       frozen: how many of the first blocks no gradient goes into, nor into what is before them.
       mask_token: whether hidden patches go through the encoder too, as a learned token (the
@@ -61,6 +63,7 @@ class Encoder(nnx.Module):
         d: Dimensions,
         *,
         class_token: bool | int = True,
+        registers: int = 0,
         final_norm: bool = True,
         mask_token: bool = False,
         trainable_positions: bool = False,
@@ -74,6 +77,7 @@ class Encoder(nnx.Module):
         self.dimensions, self.dtype, self.frozen = d, dtype, frozen
         self.scan, self.remat, self.way = scan, remat, ways.named(attention)
         self.tokens = count = int(class_token)
+        self.read_tokens = count - registers
         token = nnx.initializers.normal(0.02)
         self.patch_embed = PatchEmbed(d, dtype=dtype, rngs=rngs)
         self.cls_token = nnx.data(
@@ -199,6 +203,6 @@ class Encoder(nnx.Module):
 
     def class_features(self, x_BND: jax.Array) -> jax.Array:
         """Of the encoder's output, (B, D): the class token, or the mean of several."""
-        if self.tokens == 1:
+        if self.read_tokens == 1:
             return x_BND[:, 0]
-        return x_BND[:, : self.tokens].mean(1)
+        return x_BND[:, : self.read_tokens].mean(1)

@@ -46,6 +46,7 @@ class Watch:
         self._batch_size = _evaluation_batch(config.data.batch_size, held_out, layout)
         self._key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
         self._config, self._broken = config, {}  # a ledger for each source
+        self._drawn = None if held_out is None else _spread(held_out, self._batch_size)
         self._patch_size = objective.dimensions.patch_size
         self._neighbours, self._temperature = config.log.knn_neighbours, config.log.knn_temperature
         self._bank = self._queries = None  # labelled records, for nearest neighbours
@@ -121,11 +122,11 @@ class Watch:
         if self._held_out is None or not isinstance(self._objective, Reconstruct):
             return None
         # Whole in every process: what is drawn of it may be another's share.
-        batch = next(self._batches(self._held_out, whole=True))
+        batch = next(self._batches(self._drawn, whole=True))
         pictures, mask = self._apply("reconstruct", state, batch, 0)
         if not hosts.is_first():
             return None
-        count = min(_PICTURES, len(self._held_out), len(mask))
+        count = min(_PICTURES, len(self._drawn))
         originals, pixels = batch["image"][:count], self._objective.pixels
         shown = pixels.shown(originals, like=originals)
         hidden = reconstruction.hide(shown, np.asarray(mask)[:count], self._patch_size)
@@ -177,6 +178,13 @@ class Watch:
 def has_neighbours(config, train: sources.Source, held_out: sources.Source | None) -> bool:
     """Whether kNN accuracy of the encoder is measured: it needs labels."""
     return bool(config.log.knn and held_out is not None and train.classes and held_out.classes)
+
+
+def _spread(source, most):
+    """The records that panels show, of all parts of a source: a folder's are sorted by class."""
+    count = min(_PICTURES, len(source), most)
+    some = np.linspace(0, len(source) - 1, count).round().astype(int)
+    return sources.Subset(source, some)
 
 
 def _evaluation_batch(batch_size, held_out, layout):

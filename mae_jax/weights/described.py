@@ -26,7 +26,8 @@ class Weights:
       tensors: by published name, float32, in PyTorch's layout; see `keymap`.
       kind: "encoder", "full" (encoder and decoder) or "classifier".
       dimensions: of the model; the decoder's mean nothing but in a full one.
-      class_tokens: how many.
+      class_tokens: how many, registers included.
+      registers: how many of the class tokens are registers; see `models.encoder.Encoder`.
       mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
         loss_on, target: as in the models; `mean_pool` says whether `fc_norm` stands in for the
         encoder's last norm.
@@ -48,6 +49,7 @@ class Weights:
     target: str
     pixels: Pixels
     origin: dict[str, Any]
+    registers: int = 0
 
     @property
     def class_token(self) -> bool:
@@ -69,6 +71,8 @@ class Weights:
         if self.kind == "full":
             names += ["mask_tokens_in_encoder", "norm_pix"]
             names += ["mask_ratio", "sampling", "mask_unit", "loss_on", "target"]
+        if self.registers:
+            names.append("registers")
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
@@ -155,7 +159,7 @@ def describe(
       UsageError: parameters are missing, or unexpected, something was neither
         said nor given, or what was given contradicts what was said.
     """
-    tensors = foreign.plain(_folded(tensors, source), source)
+    tensors, registers = foreign.plain(_folded(tensors, source), source)
     tensors = {name: np.asarray(t) for name, t in tensors.items()}
     for name, tensor in tensors.items():
         if not tensor.dtype.name.startswith(("float", "bfloat")):
@@ -178,6 +182,12 @@ def describe(
     tokens = int(structure["class_token"])
     if tokens and tensors["cls_token"].ndim == 3:
         tokens = tensors["cls_token"].shape[1]
+    registers = int(known.get("registers", registers))
+    if registers and (kind != "encoder" or registers >= tokens):
+        raise UsageError(
+            f"{source} says registers {registers}; it is of an encoder alone, fewer than its "
+            f"{tokens} class tokens"
+        )
     size = given.get("image_size")
     dimensions = _dimensions(tensors, known, size, kind, structure | {"tokens": tokens}, source)
     if kind == "full" and "norm_pix" not in known:
@@ -197,6 +207,7 @@ def describe(
         target=structure["target"],
         pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
+        registers=registers,
     )
 
 

@@ -2,15 +2,17 @@
 
 DINO, MoCo v3 and supervised ViTs have the same parameters as MAE's encoder. DINOv2 adds a scale
 after either branch of every block, which goes into the linear map before it: the outputs are the
-same to rounding.
+same to rounding. DINOv2 with registers has further tokens behind its class token.
 """
 
+import math
 import re
 
 import numpy as np
 
 from mae_jax.errors import UsageError
 
+_REGISTERS = ("reg_token", "register_tokens")
 _SCALED = {"ls1": "attn.proj", "ls2": "mlp.fc2"}
 _SCALE = re.compile(r"blocks\.(\d+)\.(ls[12])\.gamma")
 # transformers' names of DINOv2, to those of its ViT.
@@ -23,24 +25,53 @@ _DINOV2 = (
 _DINOV2_SCALE = re.compile(r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1")
 
 
-def plain(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+def plain(tensors: dict[str, np.ndarray], source: str) -> tuple[dict[str, np.ndarray], int]:
     """Tensors by published name, with the scales of DINOv2's branches folded into what they scale.
 
-    The token that DINOv2 masks patches with in training goes.
+    The token that DINOv2 masks patches with in training goes; registers become further class
+    tokens, after the others.
 
     Args:
       source: to name in errors.
 
+    Returns:
+      The tensors, and how many of the class tokens are registers.
+
     Raises:
-      UsageError: it has register tokens, or a gated MLP, which our encoder has not.
+      UsageError: it has a gated MLP, which our encoder has not, or tokens that do not fit together.
     """
-    for name, what in (
-        ("reg_token", "register tokens"),
-        ("register_tokens", "register tokens"),
-        ("blocks.0.mlp.w12.weight", "a gated MLP"),
-    ):
-        if name in tensors:
-            raise UsageError(f"{source} has {what} ({name}), which mae_jax's encoder has not")
+    if (name := "blocks.0.mlp.w12.weight") in tensors:
+        raise UsageError(f"{source} has a gated MLP ({name}), which mae_jax's encoder has not")
+    tensors, registers = _with_registers(tensors, source)
+    return _unscaled(tensors, source), registers
+
+
+def _with_registers(tensors, source):
+    name = next((n for n in _REGISTERS if n in tensors), None)
+    if name is None:
+        return tensors, 0
+    made = dict(tensors)
+    parts = [np.asarray(made.get(n, 0), np.float32) for n in (name, "cls_token", "pos_embed")]
+    outer = {part.shape[:1] + part.shape[2:] for part in parts}
+    if len(outer) > 1 or any(part.ndim != 3 or len(part) != 1 for part in parts):
+        raise UsageError(f"{source}: {name}, cls_token and pos_embed must each be (1, T, D)")
+    registers, token, table = parts
+    del made[name]
+    count, rows = registers.shape[1], table.shape[1]
+    # Positions of patches alone, with the class token, with all tokens; DINOv2's grids are square.
+    held = (0, token.shape[1], token.shape[1] + count)
+    tokens = next((t for t in held if rows > t and math.isqrt(rows - t) ** 2 == rows - t), None)
+    if tokens is None:
+        raise UsageError(
+            f"{source}: pos_embed has {rows} rows, and with {name} must be of a square"
+        )
+    zeros = np.zeros((1, held[-1] - tokens, table.shape[2]), np.float32)
+    made["cls_token"] = np.concatenate([token, registers], 1)
+    made["pos_embed"] = np.concatenate([table[:, :tokens], zeros, table[:, tokens:]], 1)
+    return made, count
+
+
+def _unscaled(tensors, source):
     scales = {name: found for name in tensors if (found := _SCALE.fullmatch(name))}
     if not scales:
         return tensors
@@ -56,6 +87,11 @@ def plain(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
     return made
 
 
+def is_apart(name: str) -> bool:
+    """Whether a published name is of what `plain` folds into the rest."""
+    return name in _REGISTERS or _SCALE.fullmatch(name) is not None
+
+
 def from_dinov2(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
     """transformers' Dinov2Model as its ViTModel's names; scales keep their published ones.
 
@@ -68,6 +104,9 @@ def from_dinov2(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.nda
             raise UsageError(f"{source} has a gated MLP ({name}), which mae_jax's encoder has not")
         name = name.removeprefix("dinov2.")
         if name == "embeddings.mask_token":
+            continue
+        if name == "embeddings.register_tokens":
+            made["register_tokens"] = value
             continue
         scale = _DINOV2_SCALE.fullmatch(name)
         if scale:

@@ -13,6 +13,8 @@ from mae_jax.weights import foreign, formats, keymap, pth
 from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights
 
+_DINOV2 = ("dinov2", "dinov2_with_registers")
+_KNOWN = ("vit", "vit_mae", *_DINOV2)
 _BARE = ("embeddings.", "encoder.", "layernorm.")  # where a file holds the encoder alone
 _NAMES = {
     "image_size": "image_size",
@@ -51,11 +53,9 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     """
     source = repr(str(folder))
     config = said_lib.read_json(folder / "config.json")
-    if config["model_type"] not in ("vit", "vit_mae", "dinov2"):
-        raise UsageError(
-            f"{source} holds a {config['model_type']!r} model; known are 'vit', 'vit_mae' and "
-            "'dinov2'"
-        )
+    if config["model_type"] not in _KNOWN:
+        known = ", ".join(map(repr, _KNOWN))
+        raise UsageError(f"{source} holds a {config['model_type']!r} model; known are {known}")
     if config.get("hidden_act", "gelu") != "gelu":
         raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
     files = _files(folder)
@@ -64,14 +64,14 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
         one = pth.read(file) if file.suffix == ".bin" else formats.read_safetensors(file)
         tensors |= one[0]
     said = {ours: config.get(theirs) for theirs, ours in _NAMES.items()}
-    scales: dict[str, np.ndarray] = {}
+    apart: dict[str, np.ndarray] = {}  # what `foreign.plain` knows
     if config["model_type"] != "vit_mae":
         del said["norm_pix"], said["mask_ratio"]
         # What stands above the class token, for other tasks than its features'.
         tensors = {n: t for n, t in tensors.items() if "pooler." not in n}
-    if config["model_type"] == "dinov2":
+    if config["model_type"] in _DINOV2:
         tensors = foreign.from_dinov2(tensors, source)
-        scales = {n: tensors.pop(n) for n in list(tensors) if n.endswith(".gamma")}
+        apart = {n: tensors.pop(n) for n in list(tensors) if foreign.is_apart(n)}
     preprocessor = folder / "preprocessor_config.json"
     if preprocessor.is_file():
         images = said_lib.read_json(preprocessor)
@@ -80,7 +80,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     names = said_lib.names(config.get("id2label"), "id2label", source)
     if config["model_type"] == "vit" and any(not re.fullmatch(r"LABEL_\d+", n) for n in names):
         said["origin"] = {"classes": names}
-    published = to_published(tensors, source) | scales
+    published = to_published(tensors, source) | apart
     return published, said | said_lib.section(config, "mae_jax", source), files
 
 

@@ -27,6 +27,7 @@ class _Holder(nnx.Module):
         self.encoder = encoder_lib.Encoder(
             d,
             class_token=weights.class_tokens,
+            registers=weights.registers,
             final_norm=not weights.mean_pool,
             dtype=jnp.dtype(dtype),
             scan=scan,

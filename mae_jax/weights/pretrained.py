@@ -185,7 +185,7 @@ def pooled(holder: nnx.Module, x_BND: jax.Array, output: str) -> jax.Array:
 def _attention(graphdef, state, images, pixels):
     encoder = nnx.merge(graphdef, state).encoder
     weights = encoder.attention(pixels.standardise(images))
-    return weights[:, :, : encoder.tokens, encoder.tokens :].mean(2)
+    return weights[:, :, : encoder.read_tokens, encoder.tokens :].mean(2)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -48,6 +48,7 @@ _KNOWN = {
     "image_size": _SIDES,
     "patch_size": _SIDES,
     "class_token": _FLAG,
+    "registers": _WHOLE,
     "norm_pix": _FLAG,
     "mask_ratio": _Kind(lambda value: _number(value) and 0 <= value <= 1, "a number in 0 to 1"),
     "sampling": _TEXT,

@@ -83,6 +83,12 @@ def _check_pixels(config, theirs):
 def architecture(config) -> dict[str, Any]:
     """The encoder that a config starts from, as a resolved config has it."""
     weights = _read(config)
+    if weights.registers:
+        raise UsageError(
+            f"init_from {config.init_from!r} has {weights.registers} register tokens, with which "
+            "nothing is trained here; its features can be had as they are: `mae-jax embed`, and "
+            "`mae-jax probe --methods=logistic,knn`"
+        )
     d = weights.dimensions
     return {
         "model": {

@@ -370,3 +370,12 @@ def test_every_way_a_run_ends_has_its_code(capsys, monkeypatch, tmp_path, error,
     found, _, err = call(capsys, "pretrain", DIGITS, f"--workdir={tmp_path}")
     assert found == code
     assert_one_sentence(err, "it ended")
+
+
+@pytest.mark.parametrize("returned", ["", "return {}"])
+def test_a_config_file_that_returns_none_of_ours(tmp_path, capsys, returned):
+    path = tmp_path / "mine.py"
+    path.write_text(f"def get_config():\n    config = 1\n    {returned}\n")
+    code, _, err = call(capsys, "pretrain", f"--config={path}", f"--workdir={tmp_path / 'run'}")
+    assert code == 2
+    assert_one_sentence(err.splitlines()[-1], "it must return what mae_jax.config.default_config()")

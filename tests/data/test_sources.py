@@ -115,7 +115,12 @@ def test_folders_that_are_wrong(tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
         sources.FolderSource(str(tmp_path / "missing"), "all")
     (tmp_path / "readme.txt").write_text("x")
-    with pytest.raises(UsageError, match=r"has no images; known are files ending in \.jpg"):
+    with pytest.raises(UsageError, match=r"has no images, but 1 of \.txt; known are .* in \.jpg"):
+        sources.FolderSource(str(tmp_path), "all")
+    for name in "12":
+        (tmp_path / "film" / name).mkdir(parents=True)
+        (tmp_path / "film" / name / "a.MP4").touch()
+    with pytest.raises(UsageError, match=r"but 2 of \.mp4 \(ffmpeg .* makes images\)"):
         sources.FolderSource(str(tmp_path), "all")
     write(tmp_path, "train/cat/1.png", "val/cow/1.png")
     with pytest.raises(UsageError, match="has a class 'cow'"):

@@ -37,14 +37,29 @@ def test_dinov2_of_transformers(tmp_path):
     np.testing.assert_allclose(encoder.encoder(ours), found, atol=1e-5, rtol=1e-5)
 
 
-def test_a_gated_mlp_and_register_tokens_are_refused(tmp_path):
+def test_dinov2_with_registers_of_transformers(tmp_path):
+    config = transformers.Dinov2WithRegistersConfig(
+        **VIT, layerscale_value=0.7, num_register_tokens=3
+    )
+    theirs = perturbed(transformers.Dinov2WithRegistersModel(config))
+    theirs.save_pretrained(tmp_path)
+    ours, pixels = images()
+    found = theirs(pixels)
+    encoder = mae_jax.load_encoder(tmp_path)
+    tokens = encoder.encoder(ours)
+    np.testing.assert_allclose(tokens, found.last_hidden_state.numpy(), atol=1e-5, rtol=1e-5)
+    # Registers are not read: what counts as the class's features is the class token alone.
+    np.testing.assert_allclose(
+        encoder.encoder.class_features(tokens), found.pooler_output.numpy(), atol=1e-5, rtol=1e-5
+    )
+    assert encoder.weights.class_tokens - encoder.weights.registers == 1
+
+
+def test_a_gated_mlp_is_refused(tmp_path):
     gated = transformers.Dinov2Model(transformers.Dinov2Config(**VIT, use_swiglu_ffn=True))
     gated.save_pretrained(tmp_path / "gated")
     with pytest.raises(UsageError, match="a gated MLP"):
         mae_jax.load_encoder(tmp_path / "gated")
-    in_timm("vit_small_patch14_reg4_dinov2", tmp_path / "registers")
-    with pytest.raises(UsageError, match="register tokens"):
-        mae_jax.load_encoder(tmp_path / "registers")
 
 
 def in_timm(name, folder):
@@ -58,6 +73,7 @@ def in_timm(name, folder):
     "name",
     [
         "vit_small_patch14_dinov2",
+        "vit_small_patch14_reg4_dinov2",
         "vit_small_patch14_224.untrained" if timm.is_model("vit_small_patch14_224") else
         "vit_huge_patch14_224",
     ],

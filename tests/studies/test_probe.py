@@ -7,9 +7,10 @@ from made import random_weights
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from mae_jax.config import default_config
 from mae_jax.errors import UsageError
 from mae_jax.studies import probe
-from mae_jax.weights import export, read
+from mae_jax.weights import export, read, start
 
 SMALL = dict(image_size=8, patch_size=2, channels=1, width=16, depth=1, heads=2)
 
@@ -120,5 +121,15 @@ def test_scales_of_branches_go_into_what_they_scale(encoders, tmp_path):
         np.testing.assert_array_equal(scaled.tensors[name], value)
     tensors["reg_token"] = np.zeros((1, 4, 16), np.float32)
     save_file(tensors, path)
-    with pytest.raises(UsageError, match="has register tokens"):
+    with_registers = read.read(tmp_path / "scaled")
+    assert (with_registers.class_tokens, with_registers.registers) == (5, 4)
+    export.export(with_registers, tmp_path / "exported", format="npz", force=True)
+    assert read.read(tmp_path / "exported").registers == 4
+    config = default_config()
+    config.init_from = str(tmp_path / "scaled")
+    with pytest.raises(UsageError, match="has 4 register tokens, with which nothing is trained"):
+        start.architecture(config)
+    tensors["reg_token"] = np.zeros((1, 4, 8), np.float32)
+    save_file(tensors, path)
+    with pytest.raises(UsageError, match="must each be"):
         read.read(tmp_path / "scaled")
