@@ -1,11 +1,12 @@
 r"""The paper's ablations on Fashion-MNIST, small: many runs on two CPU cores.
 
-    make ablation                # masking ratios: 18 runs, about an hour; resumable
-    make ablation-all            # the other tables: about four hours; resumable
+    make ablation                # masking ratios: 18 runs; the same command again goes on
+    make ablation-all            # the other tables: 69 runs, and those
 
 A setting is pre-trained for two epochs, and its encoder measured in three ways: fine-tuned on
 20 labels of each class, by a linear probe on 200, and by nearest neighbours. All measures are on
-the first half of the test images. What came of it: docs/ablations.md.
+the first half of the test images. Nothing but masking 10% was run whole yet: kNN 73.4% and 70.7%
+(two seeds), fine-tuned 63.2% and 63.3%.
 """
 
 from mae_jax.config import default_config
