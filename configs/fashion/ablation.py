@@ -1,7 +1,11 @@
 r"""The paper's ablations on Fashion-MNIST, small: many runs on two CPU cores.
 
-    make ablation                # masking ratios: 18 runs; the same command again goes on
-    make ablation-all            # the other tables: 69 runs, and those
+    mae-jax sweep --config=configs/fashion/ablation.py --grid model.mask_ratio=.1,.5,.75,.9 \
+        --seeds=3 --then=configs/fashion/ablation.py:finetune,configs/fashion/ablation.py:probe \
+        --workdir=runs/ratios
+
+`make ablation` does this for six ratios, `make ablation-all` for the other tables too; what was
+interrupted goes on by the same command.
 
 A setting is pre-trained for two epochs, and its encoder measured in three ways: fine-tuned on
 20 labels of each class, by a linear probe on 200, and by nearest neighbours. All measures are on
@@ -12,7 +16,7 @@ the first half of the test images. Nothing but masking 10% was run whole yet: kN
 from mae_jax.config import default_config
 
 # What is done: the argument behind the file's name.
-PRETRAIN, FINETUNE, PROBE = "pretrain", "finetune", "probe"
+VARIANTS = PRETRAIN, FINETUNE, PROBE = "pretrain", "finetune", "probe"
 
 
 def get_config(what=PRETRAIN):
