@@ -5,7 +5,7 @@
 # make test-beam: data preparation on Apache Beam's direct runner, in .venv-beam
 # make docs: the site, in build/site
 # make docs-test: what README and the pages tell a reader to type, in a small form
-# make ablation: the paper's curve of masking ratios on Fashion-MNIST, in 90 minutes on two cores
+# make ablation: the paper's curve of masking ratios on Fashion-MNIST
 # make ablation-all: its other tables, in hours; what was interrupted goes on, here as there
 # All make .venv with $(PYTHON) first, from setup.py and the versions in constraints.txt.
 
@@ -34,7 +34,7 @@ SETTING = configs/fashion/ablation.py
 ABLATE = seq $(JOBS) | xargs -P $(JOBS) -I {} $(BIN)/mae-jax sweep --config=$(SETTING) --seeds=3 \
 	--then=$(SETTING):finetune,$(SETTING):probe
 
-.PHONY: demo test test-interop test-beam docs lint clean ablation ablation-all
+.PHONY: demo test test-interop test-beam docs docs-test lint clean ablation ablation-all
 
 demo: $(VENV)/.demo
 	$(BIN)/mae-jax pretrain --config=configs/digits.py --workdir=$(RUNS)/digits
@@ -91,7 +91,6 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m mae_jax.config.page docs/config.md
 	$(BIN)/zensical build --clean --strict
 
-.PHONY: docs-test
 docs-test: $(VENV)/.test
 	$(BIN)/python tests/docs/run_pages.py
 

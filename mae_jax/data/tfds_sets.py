@@ -17,8 +17,9 @@ from mae_jax.errors import BrokenRecord, UsageError
 
 _READ_AT_ONCE = 2_000  # records that are read whenever their labels are of use, at most
 _CHUNK = 512  # records at a time, when labels are read: a fourth of the time of one by one
-# Labels that were read, by a set's folder and part: many runs of one process share a set.
-_labels_read: dict[tuple[str, str], np.ndarray] = {}
+# Labels that were read, by a set's folder, when it was made, and part: many runs of one process
+# share a set.
+_labels_read: dict[tuple[str, float, str], np.ndarray] = {}
 
 _TFDS = "tensorflow_datasets."
 _NAMING = ("pythonClassName", "python_class_name", "type")  # keys of a class, in features.json
@@ -68,7 +69,8 @@ class TfdsSource(Source):
         else:
             self.unlabelled = "it has no feature `label` of classes"
         split = "+".join(f"{part}[{start}:{stop}]" for part, start, stop in parts)
-        self._key = os.fspath(builder.data_path), split
+        made = epath.Path(builder.data_path, "dataset_info.json").stat().mtime
+        self._key = os.fspath(builder.data_path), made, split
         self._source = builder.as_data_source(
             split=split, decoders={"image": tfds.decode.SkipDecoding()}
         )
