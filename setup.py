@@ -1,8 +1,10 @@
 """Packaging of mae_jax."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 TENSORFLOW = [
     "tensorflow-cpu>=2.19,<2.22; sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -20,8 +22,24 @@ TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7", "json
 # The maintained successor of MkDocs Material, by the same people; it reads the same mkdocs.yml.
 DOCS = ["zensical>=0.0.70,<0.2", "mkdocstrings-python>=2,<3"]
 
+
+class WithConfigs(build_py):
+    """Puts the config files into the wheel, where `config.files` finds them."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(
+                "configs",
+                Path(self.build_lib, "mae_jax", "configs"),
+                ignore=shutil.ignore_patterns("__pycache__"),
+                dirs_exist_ok=True,
+            )
+
+
 setup(
     name="mae_jax",
+    cmdclass={"build_py": WithConfigs},
     version="0.1.0",
     description="Masked autoencoders in JAX, from a laptop to a TPU pod",
     long_description=Path(__file__).with_name("README.md").read_text(),
@@ -35,7 +53,8 @@ setup(
         "array_record>=0.8,<0.9",
         "cloudpickle>=3,<4",
         "clu>=0.0.12,<0.1",
-        "cykooz-resizer>=4,<5",
+        # No wheels for Linux on Arm, where Pillow takes its place.
+        "cykooz-resizer>=4,<5; sys_platform != 'linux' or platform_machine != 'aarch64'",
         "etils[epath]>=1.10,<2",
         "flax>=0.12.8,<0.13",
         "fsspec>=2025.2",

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from mae_jax.config import files
 from mae_jax.errors import UsageError
 
 Config = config_dict.ConfigDict | str | Path
@@ -16,7 +17,7 @@ def read(config: Config, objective: str | None = None) -> Any:
 
     Args:
       config: a ConfigDict, or a Python file with `get_config()`; after a colon what that is given,
-        as in "configs/in1k/finetune.py:h14_448".
+        as in "configs/in1k/finetune.py:h14_448". What comes with the package is found anywhere.
       objective: that `train.objective` must have for this verb.
 
     Raises:
@@ -33,9 +34,7 @@ def read(config: Config, objective: str | None = None) -> Any:
 
 
 def _from_file(text):
-    path, _, argument = text.partition(":")
-    if not Path(path).is_file():
-        raise UsageError(f"config {path!r} does not exist; give a Python file with get_config()")
+    path, _, argument = files.found(text).partition(":")
     spec = importlib.util.spec_from_file_location(f"mae_jax_config_{Path(path).stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -7,7 +7,7 @@ from absl import flags as absl_flags
 from ml_collections import config_flags
 
 from mae_jax.commands.verb import Flag, Verb
-from mae_jax.config import default_config, take_given_source, unknown_key
+from mae_jax.config import default_config, files, take_given_source, unknown_key
 from mae_jax.config.overrides import Overrides
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
@@ -95,20 +95,20 @@ def parse(verb: Verb, argv: list[str]) -> dict[str, Any]:
 
 def _read(verb, argv):
     """The values of all flags, and the arguments that belong to none."""
-    found, overrides = absl_flags.FlagValues(), {}
-    files = ["config"] if verb.config else []
-    files += [flag.name for flag in verb.flags if flag.value == "CONFIG"]
-    for name in files:
+    found, overrides, typed = absl_flags.FlagValues(), {}, {}
+    configs = ["config"] if verb.config else []
+    configs += [flag.name for flag in verb.flags if flag.value == "CONFIG"]
+    for name in configs:
+        argv, typed[name] = _located(name, argv)
         # What is said of single keys is read here: ml_collections can't unset one.
         config_flags.DEFINE_config_file(name, flag_values=found, sys_argv=argv[:1])
         overrides[name] = Overrides(name, argv, found)
-        _check_is_python(name, argv)
     for flag in every_flag(verb):
-        if flag.name not in files:
+        if flag.name not in configs:
             _DEFINE[verb.type(flag)](flag.name, None, flag.meaning, flag_values=found)
     try:
         rest = found(argv)[1:]
-        values = {name: _config(verb, name, found, overrides[name]) for name in files}
+        values = {name: _config(verb, name, found, overrides[name]) for name in configs}
     except absl_flags.Error as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -119,23 +119,27 @@ def _read(verb, argv):
     except Exception as error:  # whatever the Python in a config file may raise
         raise _config_error(error) from error
     for flag in every_flag(verb):
-        if flag.name not in files:
+        if flag.name not in configs:
             values[flag.name] = _value(verb, flag, found[flag.name].value)
     if TYPED in verb.arguments:
-        path = config_flags.get_config_filename(found["config"])
-        values[TYPED] = (f"--config={path}", *overrides["config"].typed)
+        values[TYPED] = (f"--config={typed['config']}", *overrides["config"].typed)
     return values, rest
 
 
-def _check_is_python(name, argv):
-    """What is given as a config is run as Python, whatever it is called: YAML or JSON shall not."""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+def _located(name, argv):
+    """Arguments in which the config file `name` has a path that exists; what was typed for it."""
+    made, typed = list(argv), None
+    for index, argument in enumerate(argv):
         flag, is_set, value = argument.partition("=")
-        value = value if is_set else following
-        if flag in (f"--{name}", f"-{name}") and not value.partition(":")[0].endswith(".py"):
-            raise UsageError(
-                f"--{name} {value!r} is no config; it must be a Python file, whose name ends in .py"
-            )
+        if flag not in (f"--{name}", f"-{name}"):
+            continue
+        if is_set:
+            typed = value
+            made[index] = f"{flag}={files.found(value)}"
+        elif index + 1 < len(argv):
+            typed = argv[index + 1]
+            made[index + 1] = files.found(typed)
+    return made, typed
 
 
 def _config(verb, name, found, overrides):

@@ -62,10 +62,10 @@ def test_help(capsys):
         (["embed", "w", "--out=s3://b/f.npz"], "--out 's3://b/f.npz' is a URL.*.s3fs b FOLDER.*"),
         (
             ["pretrain", "--config=no.yaml", "--workdir=w"],
-            "--config 'no.yaml' is no config; it must",
+            "config 'no.yaml' is not Python; it must",
         ),
-        (["pretrain", "--config", "no.json", "--workdir=w"], "--config 'no.json' is no config; it"),
-        (["pretrain", "--config=no.py", "--workdir=w"], "--config cannot be read: .*'no.py'"),
+        (["pretrain", "--config", "no.json", "--workdir=w"], "config 'no.json' is not Python; it"),
+        (["pretrain", "--config=no.py", "--workdir=w"], "config 'no.py' does not exist; give"),
         (["probe", DIGITS, "a", "--workdir=w"], "--workdir trains one probe"),
         (["probe", DIGITS], "--out is missing; or --workdir"),
         (["probe", DIGITS, "--out=o"], "SOURCE is missing"),

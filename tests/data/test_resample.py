@@ -4,6 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mae_jax.data import resample as module
 from mae_jax.data.resample import resample
 
 
@@ -79,3 +80,16 @@ def test_fractions_of_pixels_count():
     # The middle of each of ten columns of ten pixels; the outer ones see the edge.
     made = resample(ramp, (50.5, 5, 100, 40), (4, 10))
     np.testing.assert_allclose(made[0, 2:-2, 0], 55 + 10 * np.arange(2, 8), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [(np.uint8, 1), (np.uint8, 3), (np.float32, 5), (np.uint8, 4)]
+)
+def test_pillow_takes_its_place_where_there_is_no_wheel(monkeypatch, dtype, channels):
+    picture = np.concatenate([photograph(), photograph()[::-1]], axis=-1)[..., :channels]
+    arguments = np.ascontiguousarray(picture.astype(dtype)), (20.5, 31.0, 150.25, 99.5), (40, 30)
+    expected = module.resample(*arguments, around=True).astype(float)
+    monkeypatch.setattr(module, "fast", None)
+    made = module.resample(*arguments, around=True)
+    assert made.shape == (40, 30, channels) and made.dtype == dtype
+    assert np.abs(made - expected).mean() < 0.5
