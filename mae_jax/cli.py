@@ -86,7 +86,14 @@ def _run(argv: list[str]) -> int:
     values = flags.parse(verb, [argv[0], *arguments])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in data.progress
     first = _begin(verb, values)
-    result = verb.function(**{k: v for k, v in values.items() if k not in flags.NOT_ARGUMENTS})
+    arguments = {k: v for k, v in values.items() if k not in flags.NOT_ARGUMENTS}
+    try:
+        result = verb.function(**arguments)
+    except OSError as error:
+        if error.errno not in errors.NoSpace.errnos:
+            raise
+        what = "" if error.filename is None else f" for {str(error.filename)!r}"
+        raise errors.NoSpace(f"no space is left{what}; make room, then start again") from error
     if not first:
         return 0
     if values.get("json"):

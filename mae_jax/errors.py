@@ -1,5 +1,7 @@
 """The ways a run ends other than well, each with its exit code."""
 
+import errno
+
 
 def printable(text: str) -> str:
     """Text on one line that any terminal can show; file names may hold anything."""
@@ -49,6 +51,7 @@ class NoSpace(Ending):
     """The disk is full; what was saved before is whole, and starting again helps once it is not."""
 
     exit_code = 6
+    errnos = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the system's errors that say so
 
 
 class StorageFaltered(Ending):

@@ -1,12 +1,13 @@
 """Configs as verbs take them: one that was built by hand, or the path of a config file."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 from ml_collections import config_dict
 
-from mae_jax.config import files
+from mae_jax.config import default_config, files, unknown_key
 from mae_jax.errors import UsageError
 
 Config = config_dict.ConfigDict | str | Path
@@ -21,7 +22,7 @@ def read(config: Config, objective: str | None = None) -> Any:
       objective: that `train.objective` must have for this verb.
 
     Raises:
-      UsageError: no such file, or another objective.
+      UsageError: no such file, one that gives no config, or another objective.
     """
     if isinstance(config, str | Path):
         config = _from_file(str(config))
@@ -37,5 +38,45 @@ def _from_file(text):
     path, _, argument = files.found(text).partition(":")
     spec = importlib.util.spec_from_file_location(f"mae_jax_config_{Path(path).stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(*([argument] if argument else []))
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(*([argument] if argument else []))
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the Python in a config file may raise
+        raise unusable(f"config {text!r}", error) from error
+    return checked(f"config {text!r}", config)
+
+
+def checked(name: str, config: Any) -> Any:
+    """What a file's `get_config()` returned, if it is a config.
+
+    Args:
+      name: of the file, as the beginning of a sentence.
+
+    Raises:
+      UsageError: it is something else.
+    """
+    lacking = [key for key in default_config() if key not in config] if _is_config(config) else []
+    if lacking or not _is_config(config):
+        what = f"a config without {lacking[0]!r}" if lacking else type(config).__name__
+        raise UsageError(
+            f"{name}: its get_config() returns {what}; it must return what "
+            "mae_jax.config.default_config() gives, changed as wanted"
+        )
+    return config
+
+
+def unusable(name: str, error: Exception) -> UsageError:
+    """The error for a config file that raises one."""
+    unknown = re.search(r"Key [\"'](\w+)[\"'] does not exist", str(error))
+    if unknown:
+        return unknown_key(unknown.group(1))
+    if isinstance(error, AttributeError) and "'get_config'" in str(error):
+        return UsageError(f"{name} has no get_config(); it must return the config")
+    reason = " ".join(str(error).split())
+    return UsageError(f"{name} cannot be used: {type(error).__name__}: {reason}")
+
+
+def _is_config(value):
+    return isinstance(value, config_dict.ConfigDict)

@@ -1,13 +1,13 @@
 """The command line of a verb: the flags that verbs share, and reading all of them."""
 
-import re
 from typing import Any
 
 from absl import flags as absl_flags
 from ml_collections import config_flags
 
+from mae_jax.commands import configs
 from mae_jax.commands.verb import Flag, Verb
-from mae_jax.config import default_config, files, take_given_source, unknown_key
+from mae_jax.config import default_config, files, take_given_source
 from mae_jax.config.overrides import Overrides
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
@@ -96,19 +96,19 @@ def parse(verb: Verb, argv: list[str]) -> dict[str, Any]:
 def _read(verb, argv):
     """The values of all flags, and the arguments that belong to none."""
     found, overrides, typed = absl_flags.FlagValues(), {}, {}
-    configs = ["config"] if verb.config else []
-    configs += [flag.name for flag in verb.flags if flag.value == "CONFIG"]
-    for name in configs:
+    names = ["config"] if verb.config else []
+    names += [flag.name for flag in verb.flags if flag.value == "CONFIG"]
+    for name in names:
         argv, typed[name] = _located(name, argv)
         # What is said of single keys is read here: ml_collections can't unset one.
         config_flags.DEFINE_config_file(name, flag_values=found, sys_argv=argv[:1])
         overrides[name] = Overrides(name, argv, found)
     for flag in every_flag(verb):
-        if flag.name not in configs:
+        if flag.name not in names:
             _DEFINE[verb.type(flag)](flag.name, None, flag.meaning, flag_values=found)
     try:
         rest = found(argv)[1:]
-        values = {name: _config(verb, name, found, overrides[name]) for name in configs}
+        values = {name: _config(verb, name, found, overrides[name]) for name in names}
     except absl_flags.Error as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -117,9 +117,9 @@ def _read(verb, argv):
     except UsageError:
         raise
     except Exception as error:  # whatever the Python in a config file may raise
-        raise _config_error(error) from error
+        raise configs.unusable("--config", error) from error
     for flag in every_flag(verb):
-        if flag.name not in configs:
+        if flag.name not in names:
             values[flag.name] = _value(verb, flag, found[flag.name].value)
     if TYPED in verb.arguments:
         values[TYPED] = (f"--config={typed['config']}", *overrides["config"].typed)
@@ -144,11 +144,8 @@ def _located(name, argv):
 
 def _config(verb, name, found, overrides):
     config = found[name].value
-    if found[name].present and not hasattr(config, "to_dict"):
-        raise UsageError(
-            f"--{name}: its get_config() returns {type(config).__name__}; it must return what "
-            "mae_jax.config.default_config() gives, changed as wanted"
-        )
+    if found[name].present:
+        configs.checked(f"--{name}", config)
     if config is None:
         if not overrides.values or name in verb.needed:
             return None
@@ -176,11 +173,3 @@ def _value(verb, flag, value):
             made[name] = parsed
         return made
     return tuple(map(flag.parse, value)) if isinstance(value, list) else flag.parse(value)
-
-
-def _config_error(error: Exception) -> UsageError:
-    unknown = re.search(r"Key [\"'](\w+)[\"'] does not exist", str(error))
-    if unknown:
-        return unknown_key(unknown.group(1))
-    reason = " ".join(str(error).split())
-    return UsageError(f"--config cannot be used: {type(error).__name__}: {reason}")

@@ -46,6 +46,12 @@ def with_defaults(resolved: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def unknown(resolved: dict[str, Any]) -> list[str]:
+    """The keys of a resolved config that this version does not know."""
+    known = dict(all_keys())
+    return [name for name in flatten(resolved) if name not in known]
+
+
 def nearest(unknown: str) -> str:
     """The key of the schema most like `unknown`, for an error message."""
     names = [name for name, _ in all_keys()]

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 import jax
 
+from mae_jax import __version__, pixels
 from mae_jax import config as config_lib
-from mae_jax import pixels
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, UsageError
 from mae_jax.train import mounts
@@ -27,7 +27,7 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     """The resolved config of the run in a work folder.
 
     Raises:
-      UsageError: there is no run.
+      UsageError: there is no run, or one of a version with keys that this one does not know.
     """
     return _read(Path(workdir))["config"]
 
@@ -35,12 +35,22 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
 def _read(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "config.json").read_text())
+        unknown = config_lib.unknown(record["config"])
         config = pixels.settled(config_lib.with_defaults(record["config"]))
-        return json.loads(json.dumps(record | {"config": config}))
+        read = json.loads(json.dumps(record | {"config": config}))
+        made_by = dict(record.get("versions", {})).get("mae_jax", "one that is not known")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(
             f"{str(folder)!r} is not the work folder of a run: it has no readable config.json"
         ) from None
+    if unknown:
+        # What it stands for cannot be told: the weights may need another model than this one's.
+        raise UsageError(
+            f"the run in {str(folder)!r} has the config key {unknown[0]!r}, which this "
+            f"version of mae_jax ({__version__}) does not know; use the version that made "
+            f"it ({made_by}), or a newer one"
+        )
+    return read
 
 
 def begun(workdir: str | Path) -> bool:

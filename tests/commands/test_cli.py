@@ -136,7 +136,7 @@ def test_a_config_that_is_not_called_python_is_not_run(capsys, tmp_path, name):
         arguments = ["pretrain", f"--config={tmp_path / given}", f"--workdir={tmp_path / 'run'}"]
         assert cli.main(["mae-jax", *arguments]) == 2
         assert (tmp_path / "ran").exists() == ran
-    assert "is no config; it must be a Python file" in capsys.readouterr().err
+    assert "is not Python" in capsys.readouterr().err
 
 
 def test_a_config_file_with_a_typo(capsys, tmp_path):

@@ -38,6 +38,19 @@ def test_other_hardware_is_noted(tmp_path):
         assert found.get("changed") == (noted and [{"step": 4, "keys": noted}])
 
 
+def test_a_run_of_a_version_with_other_keys_is_not_read(tmp_path):
+    config = pixels.settled(default_config().to_dict())
+    with workdir.claim(tmp_path, config) as claimed:
+        claimed.record(0)
+    assert workdir.read_config(tmp_path)["seed"] == 0
+    record = json.loads((tmp_path / "config.json").read_text())
+    record["config"]["model"]["gates"] = 2
+    record["versions"]["mae_jax"] = "7.1"
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"'model.gates', which .* does not know; .* it \(7.1\)"):
+        workdir.read_config(tmp_path)
+
+
 @contextlib.contextmanager
 def full_disk(folder):
     """A file system of one page, which is taken."""

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from mae_jax.data.progress import say
-from mae_jax.errors import StorageFaltered
+from mae_jax.errors import NoSpace, StorageFaltered
 
 T = TypeVar("T")
 
 PAUSES = (5.0, 30.0)  # seconds before something is tried the second and the third time
 TRIES = len(PAUSES) + 1
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PASSING = (
     errno.EIO,
     errno.ESTALE,
@@ -37,7 +36,7 @@ _STATUSES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")  # Tensor
 
 def is_full(error: BaseException) -> bool:
     """Whether an error says that there is no room."""
-    return _has(error, _FULL)
+    return _has(error, NoSpace.errnos)
 
 
 def may_pass(error: BaseException) -> bool:
