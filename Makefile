@@ -44,17 +44,18 @@ demo: $(VENV)/.demo
 ablation: $(VENV)/.ablation
 	$(ABLATE) --workdir=$(TABLES)/mask_ratio --grid model.mask_ratio=.1,.3,.5,.65,.75,.9
 
+# Each changes one thing of what masking 75% is in `ablation`, whose row stands in every table.
 ablation-all: ablation
-	$(ABLATE) --workdir=$(TABLES)/encoder --grid model.mask_tokens_in_encoder=True,False
-	$(ABLATE) --workdir=$(TABLES)/decoder_depth --grid model.decoder_depth=1,2,4
-	$(ABLATE) --workdir=$(TABLES)/decoder_width --grid model.decoder_width=16,32,64,128
-	$(ABLATE) --workdir=$(TABLES)/norm_pix --grid model.norm_pix=True,False
+	$(ABLATE) --workdir=$(TABLES)/encoder --grid model.mask_tokens_in_encoder=True
+	$(ABLATE) --workdir=$(TABLES)/decoder_depth --grid model.decoder_depth=2,4
+	$(ABLATE) --workdir=$(TABLES)/decoder_width --grid model.decoder_width=16,64,128
+	$(ABLATE) --workdir=$(TABLES)/norm_pix --grid model.norm_pix=False
 	$(ABLATE) --workdir=$(TABLES)/pca --grid model.target=pca --config.model.norm_pix=False \
 		--config.model.pca_components=4
-	$(ABLATE) --workdir=$(TABLES)/sampling --grid model.sampling=random,block,grid
+	$(ABLATE) --workdir=$(TABLES)/sampling --grid model.sampling=block,grid
 	$(ABLATE) --workdir=$(TABLES)/block_half --grid model.sampling=block --config.model.mask_ratio=.5
-	$(ABLATE) --workdir=$(TABLES)/augmentation --grid data.crop=random,fixed,none
-	$(ABLATE) --workdir=$(TABLES)/length --grid train.epochs=1,2,4,8
+	$(ABLATE) --workdir=$(TABLES)/augmentation --grid data.crop=fixed,none
+	$(ABLATE) --workdir=$(TABLES)/length --grid train.epochs=1,4,8
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest tests -n logical --maxprocesses=4 --dist loadfile

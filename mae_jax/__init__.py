@@ -2,6 +2,8 @@
 
 import importlib
 
+from mae_jax import api
+
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `mae-jax --help` and data workers do not pay for importing jax.
@@ -14,10 +16,12 @@ _HOMES = {
     "load_encoder": "mae_jax.weights.load",
 }
 
-__all__ = list(_HOMES)
+__all__ = [*_HOMES, *api.VERBS]
 
 
 def __getattr__(name: str):
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in api.VERBS:
+        return api.function(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

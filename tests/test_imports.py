@@ -19,7 +19,7 @@ LAYERS = [
     {"studies"},
     {"report"},
     {"commands"},
-    {"cli"},
+    {"api", "cli"},
 ]
 
 

@@ -6,14 +6,16 @@ from mae_jax.commands import configs
 from mae_jax.commands.verb import Flag, Verb
 
 
-def bench(config: configs.Config, *, steps: int = 20) -> dict[str, Any]:
+def bench(
+    config: configs.Config, *, overrides: configs.Overrides = None, steps: int = 20
+) -> dict[str, Any]:
     """Time training on this machine, and say what limits it.
 
-    Args, Returns and Raises: as of `plan.bench.bench`.
+    Args, Returns and Raises: as of `plan.bench.bench`; `overrides` are values of config keys.
     """
     from mae_jax.plan import bench as bencher
 
-    return bencher.bench(configs.read(config), steps=steps)
+    return bencher.bench(configs.read(config, overrides=overrides), steps=steps)
 
 
 VERB = Verb(

@@ -1,37 +1,72 @@
 """Configs as verbs take them: one that was built by hand, or the path of a config file."""
 
 import importlib.util
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import config_dict
 
-from mae_jax.config import default_config, files, unknown_key
+from mae_jax.config import default_config, files, take_given_source, unknown_key
+from mae_jax.config import overrides as keys
+from mae_jax.config.reading import check_value
+from mae_jax.config.schema import all_keys
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
 Config = config_dict.ConfigDict | str | Path
+Overrides = Mapping[str, Any] | None
 
 
-def read(config: Config, objective: str | None = None) -> Any:
+def read(config: Config, objective: str | None = None, overrides: Overrides = None) -> Any:
     """A config to work with, a copy of what is given.
 
     Args:
       config: a ConfigDict, or a Python file with `get_config()`; after a colon what that is given,
         as in "configs/in1k/finetune.py:h14_448". What comes with the package is found anywhere.
       objective: that `train.objective` must have for this verb.
+      overrides: values of keys by their dotted names, as in {"train.epochs": 2}.
 
     Raises:
-      UsageError: no such file, one that gives no config, or another objective.
+      UsageError: no such file, one that gives no config, a key or value that is wrong, or another
+        objective.
     """
     if isinstance(config, str | Path):
         config = _from_file(str(config))
-    config = config.copy_and_resolve_references()
+    config = changed(config.copy_and_resolve_references(), overrides or {})
     if objective is not None and config.train.objective != objective:
         raise UsageError(
             f"train.objective is {config.train.objective!r}; this verb needs {objective!r}"
         )
     return config
+
+
+def changed(config: Any, values: Mapping[str, Any]) -> Any:
+    """A config with other values of keys; data that they name replaces what the config names.
+
+    Raises:
+      UsageError: a key that is unknown, or a value that it cannot have.
+    """
+    known = dict(all_keys())
+    values = {name: _plain(value) for name, value in values.items()}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown_key(name)
+        check_value(name, value)
+    keys.apply(config, values)
+    replaced = take_given_source(config, [name for name in values if values[name] is not None])
+    if replaced:
+        say(replaced)
+    return config
+
+
+def _plain(value):
+    """As configs hold it."""
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _from_file(text):

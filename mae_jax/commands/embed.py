@@ -16,6 +16,7 @@ def embed(
     out: str | Path,
     images: str | Path | None = None,
     config: configs.Config | None = None,
+    overrides: configs.Overrides = None,
     output: str = "mean",
     **reading: Unpack[sources_lib.EncoderReading],
 ) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def embed(
       out, output: as of `inference.embed.embed`.
       images: a folder, a prepared set or a file; or else
       config: whose `data.split` is taken, and whose crop, if it says one.
+      overrides: values of config keys, as of `commands.configs.read`.
       reading: as of `commands.sources.weights_of`.
 
     Returns:
@@ -42,9 +44,11 @@ def embed(
     if (images is None) == (config is None):
         raise UsageError("exactly one of --images and --config must be given")
     encoder = PretrainedEncoder(sources_lib.weights_of(source, "encoder", **reading))
+    if overrides and config is None:
+        raise UsageError("overrides go with a config, and none is given")
     if images is not None:
         return embedder.embed(encoder, sources.open_images(images), out, output=output)
-    config = configs.read(config)
+    config = configs.read(config, overrides=overrides)
     return embedder.embed(
         encoder,
         sources.open_source(config.data, config.data.split),

@@ -14,6 +14,7 @@ def evaluate(
     source: str | Path,
     *,
     config: configs.Config,
+    overrides: configs.Overrides = None,
     out: str | Path | None = None,
     robustness: Sequence[str] = (),
     root: str | Path | None = None,
@@ -24,6 +25,7 @@ def evaluate(
     Args:
       source: of the classifier.
       config: names the images.
+      overrides: values of config keys, as of `commands.configs.read`.
       out: a folder for details.
       robustness: sets of `evaluate.robustness.SETS`, instead of the config's images.
       root: where their folders lie; tfds by default.
@@ -37,7 +39,7 @@ def evaluate(
     """
     from mae_jax.inference import evaluation
 
-    config = configs.read(config)
+    config = configs.read(config, overrides=overrides)
     weights = sources_lib.weights_of(source, **reading)
     if robustness:
         return evaluation.robustness(weights, config, robustness, root=root, out=out)

@@ -14,6 +14,7 @@ def finetune(
     config: configs.Config,
     workdir: str | Path,
     *,
+    overrides: configs.Overrides = None,
     draws: int = 1,
     labels: Sequence[int | str] = (),
     blocks: Sequence[float] = (),
@@ -26,6 +27,7 @@ def finetune(
     Args:
       config: with `train.objective` "classify"; `init_from` names the encoder.
       workdir: where everything of the run is kept; of several runs, each in a folder below it.
+      overrides: values of config keys, as of `commands.configs.read`.
       draws: of the labels, where few are used; of the seed otherwise.
       labels: per class, or "all", to compare; what the config says by default.
       blocks: numbers of trained blocks to compare; 0.5 is the last block's MLP.
@@ -41,7 +43,7 @@ def finetune(
     """
     from mae_jax.studies import finetune as study
 
-    config = configs.read(config, "classify")
+    config = configs.read(config, "classify", overrides)
     if scratch is not None and not baselines:
         raise UsageError("--scratch is the recipe of a baseline; add --baselines")
     if draws == 1 and not (baselines or labels or blocks):

@@ -3,13 +3,11 @@
 from typing import Any
 
 from absl import flags as absl_flags
-from ml_collections import config_flags
 
 from mae_jax.commands import configs
 from mae_jax.commands.verb import Flag, Verb
-from mae_jax.config import default_config, files, take_given_source
+from mae_jax.config import default_config
 from mae_jax.config.overrides import Overrides
-from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
 
@@ -95,71 +93,37 @@ def parse(verb: Verb, argv: list[str]) -> dict[str, Any]:
 
 def _read(verb, argv):
     """The values of all flags, and the arguments that belong to none."""
-    found, overrides, typed = absl_flags.FlagValues(), {}, {}
+    found, overrides = absl_flags.FlagValues(), {}
     names = ["config"] if verb.config else []
     names += [flag.name for flag in verb.flags if flag.value == "CONFIG"]
     for name in names:
-        argv, typed[name] = _located(name, argv)
-        # What is said of single keys is read here: ml_collections can't unset one.
-        config_flags.DEFINE_config_file(name, flag_values=found, sys_argv=argv[:1])
+        absl_flags.DEFINE_string(name, None, "a config file", flag_values=found)
         overrides[name] = Overrides(name, argv, found)
     for flag in every_flag(verb):
         if flag.name not in names:
             _DEFINE[verb.type(flag)](flag.name, None, flag.meaning, flag_values=found)
     try:
         rest = found(argv)[1:]
-        values = {name: _config(verb, name, found, overrides[name]) for name in names}
     except absl_flags.Error as error:
         raise UsageError(str(error)) from error
-    except OSError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UsageError(f"--config cannot be read: {reason}") from error
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the Python in a config file may raise
-        raise configs.unusable("--config", error) from error
+    values = {name: _config(verb, name, found[name].value, overrides[name]) for name in names}
     for flag in every_flag(verb):
         if flag.name not in names:
             values[flag.name] = _value(verb, flag, found[flag.name].value)
     if TYPED in verb.arguments:
-        values[TYPED] = (f"--config={typed['config']}", *overrides["config"].typed)
+        values[TYPED] = (f"--config={found['config'].value}", *overrides["config"].typed)
     return values, rest
 
 
-def _located(name, argv):
-    """Arguments in which the config file `name` has a path that exists; what was typed for it."""
-    made, typed = list(argv), None
-    for index, argument in enumerate(argv):
-        flag, is_set, value = argument.partition("=")
-        if flag not in (f"--{name}", f"-{name}"):
-            continue
-        if is_set:
-            typed = value
-            made[index] = f"{flag}={files.found(value)}"
-        elif index + 1 < len(argv):
-            typed = argv[index + 1]
-            made[index + 1] = files.found(typed)
-    return made, typed
-
-
-def _config(verb, name, found, overrides):
-    config = found[name].value
-    if found[name].present:
-        configs.checked(f"--{name}", config)
-    if config is None:
+def _config(verb, name, path, overrides):
+    if path is None:
         if not overrides.values or name in verb.needed:
             return None
         if verb.config != "default":
             key = next(iter(overrides.values))
             raise UsageError(f"--{name}.{key} changes a config, and --{name}=FILE is missing")
-        config = default_config()
-    config.to_dict()  # a file that could not be read shows only when it is used
-    overrides.apply(config)
-    named = {key for key, value in overrides.values.items() if value is not None}
-    replaced = take_given_source(config, named)
-    if replaced:
-        say(replaced)
-    return config
+        path = default_config()
+    return configs.read(path, overrides=overrides.values)
 
 
 def _value(verb, flag, value):

@@ -12,6 +12,7 @@ def plan(
     config: configs.Config,
     topology: Sequence[str],
     *,
+    overrides: configs.Overrides = None,
     images: int | None = None,
     compare: bool = False,
     typed: Sequence[str] | None = None,
@@ -21,6 +22,7 @@ def plan(
     Args:
       config: of pre-training.
       topology: chips and how they lie, such as "v3:8x8"; several are planned one after the other.
+      overrides: values of config keys, as of `commands.configs.read`.
       images: to train on, where the config's data is not at hand.
       compare: rank ways of sharding and recomputing.
       typed: what says the config on a command line, as in ("--config=FILE", "--config.seed=1"); not
@@ -38,8 +40,9 @@ def plan(
     from mae_jax.plan import launch, search
 
     if typed is None and isinstance(config, str | Path):
-        typed = (f"--config={config}",)
-    found = search.run(configs.read(config), list(topology), images, compare)
+        changed = (f"--config.{name}={value}" for name, value in (overrides or {}).items())
+        typed = (f"--config={config}", *changed)
+    found = search.run(configs.read(config, overrides=overrides), list(topology), images, compare)
     return [dataclasses.asdict(e) | {"launch": launch.of_estimate(e, typed)} for e in found]
 
 

@@ -13,6 +13,7 @@ def pretrain(
     config: configs.Config,
     workdir: str | Path,
     *,
+    overrides: configs.Overrides = None,
     quiet: bool = False,
     allow_change: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def pretrain(
     Args:
       config: with `train.objective` "reconstruct".
       workdir: where everything of the run is kept.
+      overrides: values of config keys, as of `commands.configs.read`.
       quiet: leave out the lines of progress.
       allow_change: as of `train.loop.run`.
 
@@ -33,7 +35,7 @@ def pretrain(
     from mae_jax.train import loop
     from mae_jax.weights import start
 
-    config = configs.read(config, "reconstruct")
+    config = configs.read(config, "reconstruct", overrides)
     return loop.run(
         config,
         workdir,

@@ -14,6 +14,7 @@ def probe(
     sources: Sequence[str] = (),
     *,
     config: configs.Config,
+    overrides: configs.Overrides = None,
     out: str | Path | None = None,
     workdir: str | Path | None = None,
     methods: Sequence[str] = ("logistic", "knn"),
@@ -27,6 +28,7 @@ def probe(
     Args:
       sources: encoders to compare.
       config: names the data and what the probes need.
+      overrides: values of config keys, as of `commands.configs.read`.
       out: of a comparison: a folder for its table and plot.
       workdir: of one linear probe instead, of the config's `init_from`.
       methods, output, draws, heads: as of `studies.probe.compare`.
@@ -45,7 +47,7 @@ def probe(
             raise UsageError(
                 "--workdir trains one probe, of --config.init_from; to compare SOURCEs give --out"
             )
-        config = configs.read(config, "probe")
+        config = configs.read(config, "probe", overrides)
         return finetune.run(config, workdir, allow_change=allow_change)
     if allow_change:
         raise UsageError("--allow_change is of one probe, which goes with --workdir")
@@ -53,7 +55,7 @@ def probe(
         raise UsageError("--out is missing; or --workdir, to train one linear probe")
     return probe.compare(
         sources,
-        configs.read(config),
+        configs.read(config, overrides=overrides),
         out,
         methods=methods,
         output=output,

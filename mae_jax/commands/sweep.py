@@ -14,6 +14,7 @@ def sweep(
     config: configs.Config,
     workdir: str | Path,
     *,
+    overrides: configs.Overrides = None,
     grid: Mapping[str, grids.Values] | None = None,
     seeds: int = 1,
     then: Sequence[configs.Config] = (),
@@ -30,6 +31,7 @@ def sweep(
     Args:
       config: of the pre-training, with `train.objective` "reconstruct".
       workdir: gets a folder for every setting and seed, the table and the plot.
+      overrides: values of config keys, as of `commands.configs.read`.
       grid: values of config keys, by the keys' names.
       seeds: of each setting, counted from the config's.
       then: configs of what is done with each encoder, with `train.objective` "classify" or
@@ -47,7 +49,7 @@ def sweep(
     """
     from mae_jax.studies import sweep
 
-    config, named, values = configs.read(config, "reconstruct"), _named(then), grid or {}
+    config, named, values = configs.read(config, "reconstruct", overrides), _named(then), grid or {}
     if search is not None:
         grids_own = dict(index=index, of=of, extend=extend, rerun_diverged=rerun_diverged)
         for name, value in grids_own.items():

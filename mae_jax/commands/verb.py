@@ -138,16 +138,25 @@ class Verb:
         known = name in self.arguments and name not in self.needed
         return self.arguments[name].default if known else None
 
+    def takes_several(self, name: str) -> bool:
+        """Whether an argument is a sequence."""
+        return name in self.arguments and any(
+            typing.get_origin(kind) is Sequence for kind in self._kinds(name)
+        )
+
+    def _kinds(self, name):
+        annotation = self.arguments[name].annotation
+        if isinstance(annotation, types.UnionType):
+            return list(typing.get_args(annotation))
+        return [annotation]
+
     def type(self, flag: Flag) -> type:
         """int, float, bool, str, tuple for a sequence, or dict for a mapping."""
         if flag.name not in self.arguments:
             return flag.type
-        annotation = self.arguments[flag.name].annotation
-        kinds = [annotation]
-        if isinstance(annotation, types.UnionType):
-            kinds = list(typing.get_args(annotation))
-        if any(typing.get_origin(kind) is Sequence for kind in kinds):
+        if self.takes_several(flag.name):
             return tuple
+        kinds = self._kinds(flag.name)
         if any(typing.get_origin(kind) is Mapping for kind in kinds):
             return dict
         if flag.parse is not None:

@@ -101,10 +101,6 @@ class Overrides:
         self.values.pop(name, None)
         self.values[name] = value
 
-    def apply(self, config: config_dict.ConfigDict) -> None:
-        """Sets them in a config; raises as `apply`."""
-        apply(config, self.values)
-
 
 class _KeyFlag(flags.Flag):
     """Hands every value it is given to the overrides."""

@@ -234,7 +234,7 @@ def test_every_argument_of_a_verb_has_a_flag_and_every_flag_an_argument():
         said = {flag.name for flag in every_flag(verb)} - set(NOT_ARGUMENTS)
         said |= {positional.name for positional in verb.positionals}
         said |= {"config"} if verb.config else set()
-        assert verb.arguments.keys() - said <= {"quiet", TYPED}, verb.name
+        assert verb.arguments.keys() - said <= {"quiet", "overrides", TYPED}, verb.name
         assert said <= verb.arguments.keys(), verb.name
 
 

@@ -74,6 +74,8 @@ def folder(path):
 
 
 def tfds(path):
+    import matplotlib.font_manager  # noqa: F401 - with some errors tfds does, and that has a cache
+
     from mae_jax.data import tfds_sets
 
     source = tfds_sets.TfdsSource("handmade", "train", path)
