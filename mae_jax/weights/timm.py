@@ -1,6 +1,7 @@
 """timm's folders: an encoder, or a classifier on it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,33 @@ _NAMED = {
 }
 
 
+def check_kind(config: dict[str, Any], source: str) -> None:
+    """Raises UsageError, naming `source`, unless a config may be of a ViT as it is computed here.
+
+    What a name does not tell, the names and shapes of the tensors do.
+    """
+    name = str(config["architecture"])
+    if not re.search("vit|deit", name):
+        raise UsageError(f"{source} holds timm's {name!r}; known are its ViTs, vit_… and deit_…")
+    activation = said_lib.section(config, "model_args", source).get("act_layer")
+    if "siglip" in name or activation not in (None, "gelu"):
+        raise UsageError(
+            f"{source} holds timm's {name!r}, whose activation is {activation or 'gelu_tanh'}; "
+            "mae_jax's encoder has gelu, by erf"
+        )
+
+
+def _check_pooling(tensors, config, source):
+    """Which tokens the head reads is not seen in the tensors."""
+    pool = config.get("global_pool")
+    implied = "avg" if "fc_norm.weight" in tensors else "token"
+    if "head.weight" in tensors and pool not in (None, implied):
+        raise UsageError(
+            f"{source} says global_pool {pool!r}, and has the norm that goes with {implied!r}; its "
+            "head would read other features than it was trained on"
+        )
+
+
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
     """Tensors by name, what the folder's config says, and the files that hold tensors.
 
@@ -28,6 +56,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
       UsageError: there are no weights.
     """
     source, config = repr(str(folder)), said_lib.read_json(folder / "config.json")
+    check_kind(config, source)
     arguments, about, ours = (
         said_lib.section(config, name, source)
         for name in ("model_args", "pretrained_cfg", "mae_jax")
@@ -42,6 +71,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
             break
     else:
         raise UsageError(f"{source} has a config.json but no model.safetensors")
+    _check_pooling(tensors, config, source)
     said = {
         "image_size": arguments.get("img_size") or (given[1:] if isinstance(given, list) else None),
         "heads": arguments.get("num_heads"),
