@@ -34,6 +34,7 @@ def pretrain(
     from mae_jax.weights import start
 
     config = configs.read(config, "reconstruct")
+    start.pin(config, [workdir])
     return loop.run(
         config,
         workdir,

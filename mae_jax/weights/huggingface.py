@@ -45,6 +45,15 @@ def to_published(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.nd
     return published
 
 
+def check_kind(config: dict[str, Any], source: str) -> None:
+    """Raises UsageError, naming `source`, unless a config is of a model that is read here."""
+    if config["model_type"] not in _KNOWN:
+        known = ", ".join(map(repr, _KNOWN))
+        raise UsageError(f"{source} holds a {config['model_type']!r} model; known are {known}")
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
+
+
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
     """Tensors by published name, what the folder's files say, and the files that hold tensors.
 
@@ -53,11 +62,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     """
     source = repr(str(folder))
     config = said_lib.read_json(folder / "config.json")
-    if config["model_type"] not in _KNOWN:
-        known = ", ".join(map(repr, _KNOWN))
-        raise UsageError(f"{source} holds a {config['model_type']!r} model; known are {known}")
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
+    check_kind(config, source)
     files = _files(folder)
     tensors: dict[str, np.ndarray] = {}
     for file in files:
@@ -87,20 +92,30 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
 def _files(folder):
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        source = repr(str(index))
-        parts = said_lib.section(said_lib.read_json(index), "weight_map", source)
-        found = sorted(set(said_lib.names(parts, "weight_map", source)))
+        found = shards(index)
         for name in found:
-            if Path(name).name != name or "\0" in name:
-                raise UsageError(f"{source} names files of other folders")
             if not (folder / name).is_file():
-                raise UsageError(f"{source} names {name!r}, which is not there")
+                raise UsageError(f"{str(index)!r} names {name!r}, which is not there")
         if found:
             return [folder / name for name in found]
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]
     raise UsageError(f"{str(folder)!r} has a config.json but no model.safetensors")
+
+
+def shards(index: Path) -> list[str]:
+    """The names of the files that a `model.safetensors.index.json` says hold the tensors.
+
+    Raises:
+      UsageError: it is damaged, or names files of other folders.
+    """
+    source = repr(str(index))
+    parts = said_lib.section(said_lib.read_json(index), "weight_map", source)
+    found = sorted(set(said_lib.names(parts, "weight_map", source)))
+    if any(Path(name).name != name or "\0" in name for name in found):
+        raise UsageError(f"{source} names files of other folders")
+    return found
 
 
 def config(weights: Weights) -> dict[str, Any]:
