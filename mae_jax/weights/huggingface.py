@@ -15,6 +15,7 @@ from mae_jax.weights.described import Weights
 
 _DINOV2 = ("dinov2", "dinov2_with_registers")
 _KNOWN = ("vit", "vit_mae", *_DINOV2)
+_GELUS = {"gelu": "erf", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh"}
 _BARE = ("embeddings.", "encoder.", "layernorm.")  # where a file holds the encoder alone
 _NAMES = {
     "image_size": "image_size",
@@ -50,8 +51,10 @@ def check_kind(config: dict[str, Any], source: str) -> None:
     if config["model_type"] not in _KNOWN:
         known = ", ".join(map(repr, _KNOWN))
         raise UsageError(f"{source} holds a {config['model_type']!r} model; known are {known}")
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
+    allowed = ("gelu",) if config["model_type"] == "vit_mae" else tuple(_GELUS)
+    if config.get("hidden_act", "gelu") not in allowed:
+        said, must = config["hidden_act"], " or ".join(map(repr, allowed))
+        raise UsageError(f"{source}: hidden_act {said!r} must be {must}")
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
@@ -72,6 +75,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     apart: dict[str, np.ndarray] = {}  # what `foreign.plain` knows
     if config["model_type"] != "vit_mae":
         del said["norm_pix"], said["mask_ratio"]
+        said["gelu"] = _GELUS[config.get("hidden_act", "gelu")]
         # What stands above the class token, for other tasks than its features'.
         tensors = {n: t for n, t in tensors.items() if "pooler." not in n}
     if config["model_type"] in _DINOV2:
@@ -160,7 +164,7 @@ def config(weights: Weights) -> dict[str, Any]:
         "num_hidden_layers": d.depth,
         "num_attention_heads": d.heads,
         "intermediate_size": 4 * d.width,
-        "hidden_act": "gelu",
+        "hidden_act": {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}[weights.gelu],
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "initializer_range": 0.02,

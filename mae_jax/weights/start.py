@@ -114,6 +114,11 @@ def architecture(config) -> dict[str, Any]:
             "nothing is trained here; its features can be had as they are: `mae-jax embed`, and "
             "`mae-jax probe --methods=logistic,knn`"
         )
+    if weights.gelu != "erf":
+        say(
+            f"{config.init_from} was trained with GELU's tanh formula; here it is exact, which "
+            "differs by at most 5e-4"
+        )
     d = weights.dimensions
     return {
         "model": {

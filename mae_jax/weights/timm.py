@@ -22,6 +22,9 @@ _NAMED = {
 }
 
 
+_GELUS = {"gelu": "erf", "gelu_tanh": "tanh"}
+
+
 def check_kind(config: dict[str, Any], source: str) -> None:
     """Raises UsageError, naming `source`, unless a config may be of a ViT as it is computed here.
 
@@ -30,12 +33,17 @@ def check_kind(config: dict[str, Any], source: str) -> None:
     name = str(config["architecture"])
     if not re.search("vit|deit", name):
         raise UsageError(f"{source} holds timm's {name!r}; known are its ViTs, vit_… and deit_…")
-    activation = said_lib.section(config, "model_args", source).get("act_layer")
-    if "siglip" in name or activation not in (None, "gelu"):
+    if _activation(config, source) not in _GELUS:
         raise UsageError(
-            f"{source} holds timm's {name!r}, whose activation is {activation or 'gelu_tanh'}; "
-            "mae_jax's encoder has gelu, by erf"
+            f"{source} holds timm's {name!r}, whose activation is {_activation(config, source)!r}; "
+            f"known are {', '.join(_GELUS)}"
         )
+
+
+def _activation(config, source):
+    said = said_lib.section(config, "model_args", source).get("act_layer")
+    # SigLIP was trained with the tanh formula, which timm has of most of its sizes by their names.
+    return said or ("gelu_tanh" if "siglip" in str(config["architecture"]) else "gelu")
 
 
 def _check_pooling(tensors, config, source):
@@ -76,6 +84,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
         "image_size": arguments.get("img_size") or (given[1:] if isinstance(given, list) else None),
         "heads": arguments.get("num_heads"),
         "class_token": arguments.get("class_token"),
+        "gelu": _GELUS[_activation(config, source)],
         "mean": about.get("mean"),
         "std": about.get("std"),
         "crop": about.get("crop_pct"),
@@ -111,6 +120,8 @@ def config(weights: Weights) -> dict[str, Any]:
         global_pool=pool,
         fc_norm=weights.mean_pool,
     )
+    if weights.gelu == "tanh":
+        arguments["act_layer"] = "gelu_tanh"
     names = {"label_names": list(weights.classes)} if weights.classes else {}
     return names | {
         "architecture": named,

@@ -112,8 +112,7 @@ def test_folders_and_files_of_something_else(tmp_path):
     ("changes", "message"),
     [
         ({"architecture": "resnet50"}, "holds timm's 'resnet50'; known are its ViTs"),
-        ({"architecture": "vit_base_patch32_siglip_gap_256"}, "whose activation is gelu_tanh"),
-        ({"model_args": {"act_layer": "quick_gelu"}}, "whose activation is quick_gelu"),
+        ({"model_args": {"act_layer": "quick_gelu"}}, "whose activation is 'quick_gelu'; known"),
         ({"global_pool": "avg"}, "global_pool 'avg', and has the norm that goes with 'token'"),
         ({"global_pool": "map"}, "global_pool 'map', and has the norm that goes with 'token'"),
     ],
