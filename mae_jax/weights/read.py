@@ -15,7 +15,7 @@ from mae_jax.models import sizes, targets
 from mae_jax.pixels import Pixels
 from mae_jax.train import metrics, workdir
 from mae_jax.train.checkpoints import checkpoint
-from mae_jax.weights import formats, hub, huggingface, keymap, model, pickles, pth, timm
+from mae_jax.weights import big_vision, formats, hub, huggingface, keymap, model, pickles, pth, timm
 from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights, describe
 
@@ -129,6 +129,9 @@ def _file(path):
         said |= said_lib.parsed(text, f"what {str(path)!r} says of itself")
     if any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         tensors = huggingface.to_published(tensors, repr(str(path)))
+    if path.suffix == ".npz" and big_vision.is_one(tensors):
+        tensors, theirs = big_vision.to_published(tensors, repr(str(path)))
+        said |= theirs
     return tensors, said, [path]
 
 
