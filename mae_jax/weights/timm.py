@@ -43,7 +43,7 @@ def check_kind(config: dict[str, Any], source: str) -> None:
 def _activation(config, source):
     said = said_lib.section(config, "model_args", source).get("act_layer")
     # SigLIP was trained with the tanh formula, which timm has of most of its sizes by their names.
-    return said or ("gelu_tanh" if "siglip" in str(config["architecture"]) else "gelu")
+    return str(said or ("gelu_tanh" if "siglip" in str(config["architecture"]) else "gelu"))
 
 
 def _check_pooling(tensors, config, source):
