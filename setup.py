@@ -16,7 +16,7 @@ TPU = ["jax[tpu]>=0.10,<0.13"]
 PLOTS = ["matplotlib>=3.9,<4"]
 REPORT = [*PLOTS, "jinja2>=3.1,<4"]
 SEARCH = ["optuna>=4.4,<6"]
-HUB = ["huggingface_hub>=0.36,<3"]
+HUB = ["huggingface_hub>=1,<3"]
 TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7", "jsonschema>=4.20,<5"]
 # The maintained successor of MkDocs Material, by the same people; it reads the same mkdocs.yml.
 DOCS = ["zensical>=0.0.70,<0.2", "mkdocstrings-python>=2,<3"]
