@@ -75,3 +75,8 @@ def test_who_supervises_needs_nothing():
 def test_help_needs_no_jax():
     modules = loaded_by("from mae_jax import cli; assert cli.main(['mae-jax', '--help']) == 0")
     assert not modules & {"jax", "tensorflow"}
+
+
+def test_weights_need_no_hub():
+    modules = loaded_by("from mae_jax.weights import hub, push, read; read.read")
+    assert "mae_jax.weights.hub" in modules and "huggingface_hub" not in modules

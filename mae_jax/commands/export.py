@@ -5,6 +5,7 @@ from typing import Any, Unpack
 
 from mae_jax.commands import sources
 from mae_jax.commands.verb import Flag, Verb, text
+from mae_jax.errors import UsageError
 
 
 def export(
@@ -15,6 +16,7 @@ def export(
     part: str | None = None,
     license: str | None = None,
     force: bool = False,
+    push: str | None = None,
     **reading: Unpack[sources.EncoderReading],
 ) -> dict[str, Any]:
     """Write weights for another library, with a card and hashes, and read them back.
@@ -22,20 +24,35 @@ def export(
     Args:
       source: of the weights: a work folder, a file, or an exported folder.
       format, out, part, license, force: as of `weights.export.export`.
+      push: OWNER/NAME on the Hugging Face hub, to which what was written goes too.
       reading: as of `commands.sources.weights_of`.
 
     Returns:
-      What was written: folder, format, part, tensors, parameters, and each file's sha256.
+      What was written: folder, format, part, tensors, parameters, and each file's sha256; in
+      `pushed` the name that what was pushed has there.
 
     Raises:
       As `weights.export.export`.
+      UsageError: as `weights.push.push`.
     """
     from mae_jax.weights import export as exporter
+    from mae_jax.weights import push as pusher
 
     wanted = dict(format=format, part=part)
     exporter.check(out, **wanted)
+    if push is not None:
+        pusher.check(push)
     weights = sources.weights_of(source, exporter.reads(**wanted), **reading)
-    return exporter.export(weights, out, **wanted, force=force, license=license)
+    written = exporter.export(weights, out, **wanted, force=force, license=license)
+    if push is None:
+        return written
+    try:
+        return written | {"pushed": pusher.push(written["out"], push)}
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; what was to be pushed lies in {str(out)!r}, and `hf upload {push} {out}` "
+            "pushes it"
+        ) from None
 
 
 def _text(result):
@@ -46,7 +63,8 @@ def _text(result):
 VERB = Verb(
     export,
     place=5,
-    usage="SOURCE --format=NAME --out=FOLDER [--part=encoder|full] [--license=NAME] [--force]",
+    usage="SOURCE --format=NAME --out=FOLDER [--part=encoder|full] [--license=NAME] [--force]\n"
+    "SOURCE --format=NAME --out=FOLDER --push=OWNER/NAME",
     example="runs/digits --format=safetensors --out=digits-encoder --part=encoder",
     positionals=(sources.SOURCE,),
     flags=(
@@ -55,6 +73,7 @@ VERB = Verb(
         Flag("part", "encoder|full", "by default as much as the format can hold"),
         Flag("license", "NAME", "of the weights, where SOURCE does not say it"),
         Flag("force", "", "take weights that are not trained, or not to the end"),
+        Flag("push", "OWNER/NAME", "on the Hugging Face hub, to upload the folder to"),
         *sources.ENCODER_FLAGS,
     ),
     computes=False,

@@ -36,6 +36,7 @@ def pretrain(
     from mae_jax.weights import start
 
     config = configs.read(config, "reconstruct", overrides)
+    start.pin(config, [workdir])
     return loop.run(
         config,
         workdir,

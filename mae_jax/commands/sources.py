@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from mae_jax.weights.described import Weights
 
 HELP = """SOURCE is a work folder, or one of its checkpoints (RUN/checkpoints/N), a .pth,
-.safetensors or .npz file, or a folder of transformers', timm's or mae-jax export's;
---config.init_from takes the same."""
-SOURCE = Positional("source", "SOURCE", "whose weights: a work folder, a file, an exported folder")
+.safetensors or .npz file, a folder of transformers', timm's or mae-jax export's, or
+hf:OWNER/NAME[@REVISION] of the Hugging Face hub; --config.init_from takes the same."""
+SOURCE = Positional(
+    "source", "SOURCE", "whose weights: a work folder, a file, an exported folder, hf:OWNER/NAME"
+)
 
 
 def _sides(name: str) -> Callable[[str], tuple[int, int]]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection
 from typing import Any
 
+from mae_jax.config import named
 from mae_jax.config.reading import flatten, unknown_key
 from mae_jax.config.schema import all_keys
 from mae_jax.errors import UsageError
@@ -78,10 +79,10 @@ def _changed(old, new):
 
 
 def _same_path(name, old, new) -> bool:
-    """Whether it is the source of the encoder, by another path."""
+    """Whether it is the source of the encoder, by another path or as it was named."""
     if name != "init_from" or None in (old, new):
         return False
-    return os.path.realpath(old) == os.path.realpath(new)
+    return named.same(new, old) or os.path.realpath(old) == os.path.realpath(new)
 
 
 def _line(name, old, new):

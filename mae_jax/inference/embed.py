@@ -21,6 +21,7 @@ from mae_jax.inference.views import BROKEN_SHARE, digest, views
 from mae_jax.pixels import Pixels
 from mae_jax.weights.load import PretrainedEncoder
 
+_TOLD = ("data", "source")  # what the same features of other images, or of a copy, have other
 _CHUNK = 256  # images that are lost, at most, when the process is killed
 
 
@@ -41,8 +42,8 @@ def embed(
 
     Args:
       out: an `.npz` with `features` (records, D) float32, `names`, `labels` (int32, -1 where there
-        is none), `classes`, `digests` of the records' bytes and `broken` (bool), whose features are
-        NaN; or a `.parquet` with a row per record.
+        is none), `classes`, `digests` of the records' bytes, `broken` (bool), whose features are
+        NaN, and `identity`, JSON on what they were made of; or a `.parquet` with a row per record.
       output: as in `PretrainedEncoder`; "patches" goes into an npz alone.
       pixels: what the encoder is given; by default what its weights were.
       broken_share: of the records that may be broken, rounded up; they are named.
@@ -63,12 +64,13 @@ def embed(
         {"weights": _digest(encoder.weights.tensors), "output": output} | dataclasses.asdict(pixels)
     )
     identity = made_by | {"data": _plain(source.fingerprint())}
+    about = identity | {"source": encoder.weights.origin.get("source")}
     parts, kept = path.with_name(path.name + ".parts"), {}
     if path.exists():
         before = files.identity(path)
-        if before is None or {k: v for k, v in before.items() if k != "data"} != made_by:
+        if before is None or {k: v for k, v in before.items() if k not in _TOLD} != made_by:
             raise UsageError(f"--out {str(out)!r} is there already, of something else")
-        if before == identity:
+        if before.get("data") == identity["data"]:
             return _summary(path, files.read(path), None)
         kept = _kept(files.read(path), source)
         say(f"{out}: {len(kept)} of {len(source)} images are in it already")
@@ -77,7 +79,7 @@ def embed(
     rate = _make(encoder, source, pixels, todo, parts, output, broken_share)
     made = _joined(source, kept, todo, parts)
     making = path.with_name(f".{path.name}")
-    files.write(making, path.suffix, identity, made)
+    files.write(making, path.suffix, about, made)
     os.replace(making, path)
     shutil.rmtree(parts)
     return _summary(path, made, rate)

@@ -56,6 +56,7 @@ class Encoder(nnx.Module):
       mask_token: whether hidden patches go through the encoder too, as a learned token (the
         paper's ablation in table 1c), instead of being left out.
       attention: how it is computed, one of `fast.ways` or its name.
+      gelu: of its MLPs, as of `transformer.Mlp`.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Encoder(nnx.Module):
         dtype: Dtype = jnp.float32,
         scan: bool = False,
         attention: str | ways.Way = "plain",
+        gelu: str = "erf",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -88,7 +90,9 @@ class Encoder(nnx.Module):
         )
         kind = nnx.Param if trainable_positions else FixedTable
         self.pos_embed = kind(position_table(d, d.width, count))
-        self.blocks = transformer.blocks(d.width, d.heads, d.depth, dtype=dtype, rngs=rngs)
+        self.blocks = transformer.blocks(
+            d.width, d.heads, d.depth, gelu=gelu, dtype=dtype, rngs=rngs
+        )
         norm = LayerNorm(d.width, dtype=dtype, rngs=rngs) if final_norm else None
         self.norm = nnx.data(norm)
 

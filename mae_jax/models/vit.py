@@ -30,6 +30,7 @@ class VisionTransformer(nnx.Module):
       normalise_head: whether a BatchNorm without scale and shift stands before the head, as in the
         paper's linear probe.
       frozen: how many of the first blocks no gradient goes into, nor into what is before them.
+      gelu: as of `transformer.Mlp`.
 
     Raises:
       ValueError: dimensions that do not fit together, an unknown pooling, or no class token to
@@ -54,6 +55,7 @@ class VisionTransformer(nnx.Module):
         dtype: Dtype = jnp.float32,
         scan: bool = False,
         attention: str | ways.Way = "plain",
+        gelu: str = "erf",
         remat: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -81,6 +83,7 @@ class VisionTransformer(nnx.Module):
             dtype=jnp.dtype(dtype),
             scan=scan,
             attention=attention,
+            gelu=gelu,
             remat=remat,
             rngs=rngs,
         )

@@ -76,6 +76,8 @@ def compare(
       Diverged: all of it did; what diverged beside others is noted in its row.
     """
     _check(config, draws, labels, blocks, baselines)
+    config = config.copy_and_resolve_references()
+    start.pin(config, sorted(Path(folder).glob("pretrained*/")))  # every trial has the same encoder
     first = config.data.label_draw
     trials = [
         _trial(_Setting(method, count, trained), draw, config, scratch)

@@ -10,7 +10,7 @@ import jax
 
 from mae_jax import config as config_lib
 from mae_jax import hosts
-from mae_jax.config import overrides
+from mae_jax.config import named, overrides
 from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, UsageError
@@ -43,9 +43,18 @@ class Pipeline:
     _met: list[Setting] = dataclasses.field(default_factory=list, init=False)
 
     def pretraining(self, setting: Setting, seed: int) -> Any:
-        """The config of a pre-training; `seed` is counted from the config's."""
+        """The config of a pre-training; `seed` is counted from the config's.
+
+        Raises:
+          UsageError: it starts from a branch of the hub, which may move on while others train.
+        """
         one = self.config.copy_and_resolve_references()
         overrides.apply(one, setting)
+        if named.is_name(one.init_from) and named.parse(one.init_from).commit is None:
+            raise UsageError(
+                f"init_from {one.init_from!r} may name other weights before all runs have begun; "
+                "give a commit, hf:OWNER/NAME@COMMIT, of 40 digits"
+            )
         one.seed = self.config.seed + seed
         return one
 

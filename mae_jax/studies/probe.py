@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax import config as config_lib
+from mae_jax.config import named
 from mae_jax.data import few, sources
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
@@ -113,11 +114,13 @@ class _Frozen:
         sides = task.config.model.image_size  # None: what the encoder was trained with
         size = sides[0] if sides is not None and len(sides) == 1 else sides
         weights = read(source, part="encoder", heads=task.heads, image_size=size).resized(size)
+        # Of a name, which may be another's tomorrow, the commit that was read.
+        source = weights.origin["source"] if named.is_name(source) else str(source)
         self._task, self._name, self._source, self._weights = task, name, source, weights
         self._output = task.output or ("token" if weights.class_token else "mean")
         self.row = {
             "encoder": name,
-            "source": str(source),
+            "source": source,
             "parameters": sum(tensor.size for tensor in weights.tensors.values()),
             "width": weights.dimensions.width,
             "patch_size": list(weights.dimensions.patch_size),
@@ -144,7 +147,7 @@ class _Frozen:
 
     def linear(self, draw: int, folder: Path) -> dict[str, float]:
         config = self._task.config.copy_and_resolve_references()
-        config.init_from, config.data.label_draw = str(self._source), draw
+        config.init_from, config.data.label_draw = self._source, draw
         config.model.heads = self._task.heads
         if config.data.labels_per_class is None and config.data.labels_share is None:
             config.seed += draw
@@ -216,8 +219,11 @@ def _check(encoders, config, methods, draws):
 
 
 def _names(encoders):
-    """The last part of every path; numbered where two are alike."""
-    stems = [Path(source).absolute().name for source in encoders]
+    """The last part of every path or name; numbered where two are alike."""
+    stems = [
+        Path(named.parse(source).repository if named.is_name(source) else source).absolute().name
+        for source in encoders
+    ]
     return [
         stem if stems.count(stem) == 1 else f"{stem}-{stems[: i + 1].count(stem)}"
         for i, stem in enumerate(stems)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mae_jax import beats, hosts, leaving, parallel
 from mae_jax import config as config_lib
+from mae_jax.config import named
 from mae_jax.data import loader
 from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
@@ -77,7 +78,8 @@ def run(
         def make():
             source = config.init_from
             # A run that was begun has all it needs: what it started from may be gone.
-            if source is not None and not workdir.begun(folder) and not Path(source).exists():
+            read = source is not None and not named.is_name(source) and not workdir.begun(folder)
+            if read and not Path(source).exists():
                 raise UsageError(f"init_from {source!r} does not exist")
             return prepare(config, jax.device_count())
 

@@ -46,6 +46,7 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
             f"| target | {_target(weights)}, {weights.mask_ratio:.0%} of the patches hidden |",
         ]
     lines += [
+        *(["| activation | GELU by its tanh formula |"] if weights.gelu == "tanh" else []),
         f"| pixels | {pixels(weights.pixels)} |",
         f"| parameters | {sum(t.size for t in weights.tensors.values()):,} "
         f"in {len(weights.tensors)} tensors |",

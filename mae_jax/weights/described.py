@@ -15,6 +15,7 @@ GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
 _HEADS = {width: heads for width, _, heads, *_ in sizes.SIZES.values()}
 _DECODER_HEADS = {row[4]: row[6] for row in sizes.SIZES.values()}
 _PIXELS = {"pixels": "kind"} | {name: name for name in ("mean", "std", "crop", "max_pixels")}
+_PLAIN = {"registers": 0, "gelu": "erf"}  # nothing is said of an encoder that is as ours
 _BLOCK = re.compile(r"(decoder_)?blocks\.(\d+)\.")
 
 
@@ -28,6 +29,7 @@ class Weights:
       dimensions: of the model; the decoder's mean nothing but in a full one.
       class_tokens: how many, registers included.
       registers: how many of the class tokens are registers; see `models.encoder.Encoder`.
+      gelu: "erf" or "tanh"; see `models.transformer.Mlp`.
       mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
         loss_on, target: as in the models; `mean_pool` says whether `fc_norm` stands in for the
         encoder's last norm.
@@ -50,6 +52,7 @@ class Weights:
     pixels: Pixels
     origin: dict[str, Any]
     registers: int = 0
+    gelu: str = "erf"
 
     @property
     def class_token(self) -> bool:
@@ -71,8 +74,7 @@ class Weights:
         if self.kind == "full":
             names += ["mask_tokens_in_encoder", "norm_pix"]
             names += ["mask_ratio", "sampling", "mask_unit", "loss_on", "target"]
-        if self.registers:
-            names.append("registers")
+        names += [name for name in ("registers", "gelu") if getattr(self, name) != _PLAIN[name]]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def encoder(self) -> "Weights":
@@ -188,6 +190,8 @@ def describe(
             f"{source} says registers {registers}; it is of an encoder alone, fewer than its "
             f"{tokens} class tokens"
         )
+    if kind == "full" and known.get("gelu", "erf") != "erf":
+        raise UsageError(f"{source} says gelu {known['gelu']!r}, and a decoder is of erf's alone")
     size = given.get("image_size")
     dimensions = _dimensions(tensors, known, size, kind, structure | {"tokens": tokens}, source)
     if kind == "full" and "norm_pix" not in known:
@@ -208,6 +212,7 @@ def describe(
         pixels=_pixels(dimensions, known),
         origin=known.get("origin", {}),
         registers=registers,
+        gelu=known.get("gelu", "erf"),
     )
 
 

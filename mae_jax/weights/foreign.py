@@ -2,7 +2,8 @@
 
 DINO, MoCo v3 and supervised ViTs have the same parameters as MAE's encoder. DINOv2 adds a scale
 after either branch of every block, which goes into the linear map before it: the outputs are the
-same to rounding. DINOv2 with registers has further tokens behind its class token.
+same to rounding. DINOv2 with registers has further tokens behind its class token. The image tower
+of SigLIP and SigLIP 2 has no class token; what pools its patch tokens is not a part of ours.
 """
 
 import math
@@ -23,6 +24,23 @@ _DINOV2 = (
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
 _DINOV2_SCALE = re.compile(r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1")
+# transformers' names of SigLIP's image tower, to those of its ViT.
+_SIGLIP = (
+    (r"^vision_model\.", ""),
+    (r"^embeddings\.patch_embedding\.", "embeddings.patch_embeddings.projection."),
+    (r"^embeddings\.position_embedding\.weight$", "embeddings.position_embeddings"),
+    (r"^encoder\.layers\.", "encoder.layer."),
+    (r"\.layer_norm1\.", ".layernorm_before."),
+    (r"\.layer_norm2\.", ".layernorm_after."),
+    (r"\.self_attn\.q_proj\.", ".attention.attention.query."),
+    (r"\.self_attn\.k_proj\.", ".attention.attention.key."),
+    (r"\.self_attn\.v_proj\.", ".attention.attention.value."),
+    (r"\.self_attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+    (r"^post_layernorm\.", "layernorm."),
+)
+_SIGLIP_LEFT_OUT = re.compile(r"text_model\.|(vision_model\.)?head\.|logit_(scale|bias)$")
 
 
 def plain(tensors: dict[str, np.ndarray], source: str) -> tuple[dict[str, np.ndarray], int]:
@@ -115,5 +133,28 @@ def from_dinov2(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.nda
         if name.startswith("encoder.layer."):
             for pattern, there in _DINOV2:
                 name = re.sub(pattern, there, name)
+        made[name] = value
+    return made
+
+
+def from_siglip(tensors: dict[str, np.ndarray], patch: int) -> dict[str, np.ndarray]:
+    """The image tower of transformers' SiglipModel or Siglip2Model, as its ViTModel's names.
+
+    The text tower goes, and the head that pools the patch tokens by attention.
+
+    Args:
+      patch: pixels of a patch's side.
+    """
+    made = {}
+    for name, value in tensors.items():
+        if _SIGLIP_LEFT_OUT.match(name):
+            continue
+        for pattern, there in _SIGLIP:
+            name = re.sub(pattern, there, name)
+        if name == "embeddings.position_embeddings" and value.ndim == 2:
+            value = value[None]
+        if name.endswith("projection.weight") and value.ndim == 2:
+            # Of SigLIP 2 with any shape of images: a linear map of rows, columns, colours.
+            value = np.moveaxis(value.reshape(len(value), patch, patch, -1), -1, 1)
         made[name] = value
     return made

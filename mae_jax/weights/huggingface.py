@@ -1,6 +1,7 @@
 """transformers' folders: ViTMAE (encoder and decoder), ViT, ViT with a class-token head."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data.augment import resized_side
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.weights import foreign, formats, keymap, pth
 from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights
 
 _DINOV2 = ("dinov2", "dinov2_with_registers")
-_KNOWN = ("vit", "vit_mae", *_DINOV2)
+_SIGLIP = ("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model")
+_KNOWN = ("vit", "vit_mae", *_DINOV2, *_SIGLIP)
+# What their configs leave out is that of the base model.
+_SIGLIP_BASE = {"num_attention_heads": 12, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh"}
+_GELUS = {"gelu": "erf", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh"}
 _BARE = ("embeddings.", "encoder.", "layernorm.")  # where a file holds the encoder alone
 _NAMES = {
     "image_size": "image_size",
@@ -45,6 +51,18 @@ def to_published(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.nd
     return published
 
 
+def check_kind(config: dict[str, Any], source: str) -> None:
+    """Raises UsageError, naming `source`, unless a config is of a model that is read here."""
+    if config["model_type"] not in _KNOWN:
+        known = ", ".join(map(repr, _KNOWN))
+        raise UsageError(f"{source} holds a {config['model_type']!r} model; known are {known}")
+    config = _of_images(config)
+    allowed = ("gelu",) if config["model_type"] == "vit_mae" else tuple(_GELUS)
+    if config.get("hidden_act", "gelu") not in allowed:
+        said, must = config["hidden_act"], " or ".join(map(repr, allowed))
+        raise UsageError(f"{source}: hidden_act {said!r} must be {must}")
+
+
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
     """Tensors by published name, what the folder's files say, and the files that hold tensors.
 
@@ -53,11 +71,8 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     """
     source = repr(str(folder))
     config = said_lib.read_json(folder / "config.json")
-    if config["model_type"] not in _KNOWN:
-        known = ", ".join(map(repr, _KNOWN))
-        raise UsageError(f"{source} holds a {config['model_type']!r} model; known are {known}")
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise UsageError(f"{source}: hidden_act {config['hidden_act']!r} must be 'gelu'")
+    check_kind(config, source)
+    config = _of_images(config)
     files = _files(folder)
     tensors: dict[str, np.ndarray] = {}
     for file in files:
@@ -67,11 +82,15 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     apart: dict[str, np.ndarray] = {}  # what `foreign.plain` knows
     if config["model_type"] != "vit_mae":
         del said["norm_pix"], said["mask_ratio"]
+        said["gelu"] = _GELUS[config.get("hidden_act", "gelu")]
         # What stands above the class token, for other tasks than its features'.
         tensors = {n: t for n, t in tensors.items() if "pooler." not in n}
     if config["model_type"] in _DINOV2:
         tensors = foreign.from_dinov2(tensors, source)
         apart = {n: tensors.pop(n) for n in list(tensors) if foreign.is_apart(n)}
+    if config["model_type"] in _SIGLIP:
+        tensors = foreign.from_siglip(tensors, int(config["patch_size"]))
+        say(f"{source}: its attention pooling is left out; features are of its patch tokens")
     preprocessor = folder / "preprocessor_config.json"
     if preprocessor.is_file():
         images = said_lib.read_json(preprocessor)
@@ -84,23 +103,47 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
     return published, said | said_lib.section(config, "mae_jax", source), files
 
 
+def _of_images(config: dict[str, Any]) -> dict[str, Any]:
+    """A config, of a model of images and texts that of its image tower."""
+    if config["model_type"] not in _SIGLIP:
+        return config
+    vision = said_lib.section(config, "vision_config", "config.json") or config
+    vision = _SIGLIP_BASE | vision
+    if "siglip2" in config["model_type"]:  # images of any shape, of so many patches in all
+        side = math.isqrt(int(vision.get("num_patches", 256)))
+        vision["image_size"] = side * int(vision["patch_size"])
+    else:
+        vision.setdefault("image_size", 224)
+    return vision | {"model_type": config["model_type"]}
+
+
 def _files(folder):
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        source = repr(str(index))
-        parts = said_lib.section(said_lib.read_json(index), "weight_map", source)
-        found = sorted(set(said_lib.names(parts, "weight_map", source)))
+        found = shards(index)
         for name in found:
-            if Path(name).name != name or "\0" in name:
-                raise UsageError(f"{source} names files of other folders")
             if not (folder / name).is_file():
-                raise UsageError(f"{source} names {name!r}, which is not there")
+                raise UsageError(f"{str(index)!r} names {name!r}, which is not there")
         if found:
             return [folder / name for name in found]
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]
     raise UsageError(f"{str(folder)!r} has a config.json but no model.safetensors")
+
+
+def shards(index: Path) -> list[str]:
+    """The names of the files that a `model.safetensors.index.json` says hold the tensors.
+
+    Raises:
+      UsageError: it is damaged, or names files of other folders.
+    """
+    source = repr(str(index))
+    parts = said_lib.section(said_lib.read_json(index), "weight_map", source)
+    found = sorted(set(said_lib.names(parts, "weight_map", source)))
+    if any(Path(name).name != name or "\0" in name for name in found):
+        raise UsageError(f"{source} names files of other folders")
+    return found
 
 
 def config(weights: Weights) -> dict[str, Any]:
@@ -145,7 +188,7 @@ def config(weights: Weights) -> dict[str, Any]:
         "num_hidden_layers": d.depth,
         "num_attention_heads": d.heads,
         "intermediate_size": 4 * d.width,
-        "hidden_act": "gelu",
+        "hidden_act": {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}[weights.gelu],
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "initializer_range": 0.02,

@@ -31,7 +31,7 @@ def load(
 
     Args:
       source: a work folder, a `.pth`, `.safetensors` or `.npz` file, a folder of transformers' or
-        timm's.
+        timm's, or "hf:OWNER/NAME[@REVISION]" of the Hugging Face hub.
       step: which checkpoint of a work folder, or "best"; the latest by default.
       image_size: of the images it will get; positions are resized to it. Also says how the
         patches lie where nothing else does.

@@ -29,6 +29,7 @@ class _Holder(nnx.Module):
             class_token=weights.class_tokens,
             registers=weights.registers,
             final_norm=not weights.mean_pool,
+            gelu=weights.gelu,
             dtype=jnp.dtype(dtype),
             scan=scan,
             rngs=rngs,
@@ -63,8 +64,8 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
             )
         if weights.kind == "classifier":
             classes = weights.tensors["head.weight"].shape[0]
-            pool = "mean" if weights.mean_pool else "token"
-            return VisionTransformer(**arguments, classes=classes, pool=pool, rngs=rngs)
+            pool, gelu = "mean" if weights.mean_pool else "token", weights.gelu
+            return VisionTransformer(**arguments, classes=classes, pool=pool, gelu=gelu, rngs=rngs)
         return _Holder(weights, dtype, scan, rngs)
 
     return nnx.eval_shape(create)

@@ -1,4 +1,4 @@
-"""SOURCE: a work folder, a weight file or a folder of another library, as `Weights`."""
+"""SOURCE: a work folder, a weight file, a folder of another library or a name, as `Weights`."""
 
 import hashlib
 import re
@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from mae_jax.config import named
 from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
 from mae_jax.models import sizes, targets
 from mae_jax.pixels import Pixels
 from mae_jax.train import metrics, workdir
 from mae_jax.train.checkpoints import checkpoint
-from mae_jax.weights import formats, huggingface, keymap, model, pickles, pth, timm
+from mae_jax.weights import big_vision, formats, hub, huggingface, keymap, model, pickles, pth, timm
 from mae_jax.weights import said as said_lib
 from mae_jax.weights.described import Weights, describe
 
@@ -30,15 +31,20 @@ def read(
 
     Args:
       source: a work folder, or one of its checkpoints; a `.pth`, `.safetensors` or `.npz` file; a
-        folder of transformers' or timm's, or one that `mae-jax export` made.
+        folder of transformers' or timm's, or one that `mae-jax export` made; "hf:OWNER/NAME", or
+        "hf:OWNER/NAME@REVISION", of the Hugging Face hub.
       step: which checkpoint of a work folder, as of `checkpoint.read_model`; the latest by default.
       part: "full", "encoder" for that alone, or "no_decoder".
       given: `heads`, `decoder_heads`, `norm_pix`, `image_size`, `patch_size`, where the source
         does not say them and its width does not settle them.
 
     Raises:
-      UsageError: there is no such source, it is damaged or incomplete, or does not say enough.
+      UsageError: there is no such source, it is damaged or incomplete, or does not say enough; of
+        a name, also what `hub.fetch` says.
+      NoSpace: as `hub.fetch`.
     """
+    if named.is_name(source):
+        return _of_name(source, step, part, given)
     path = Path(source)
     if not path.exists():
         raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
@@ -49,6 +55,22 @@ def read(
         return _described(tensors, said, given, source, part)
     if step is not None:
         raise UsageError(f"step {step} needs a work folder, and {str(source)!r} is none")
+    return _of_files(path, source, part, given)
+
+
+def _of_name(source, step, part, given):
+    if step is not None:
+        raise UsageError(f"step {step} needs a work folder, and {str(source)!r} is none")
+    name, path = hub.fetch(source)
+    try:
+        return _of_files(path, name, part, given)
+    except UsageError as error:
+        if name in str(error):
+            raise
+        raise UsageError(f"{name!r}: {error}") from None  # which names a file of the cache
+
+
+def _of_files(path, source, part, given):
     tensors, said, files = _folder(path) if path.is_dir() else _file(path)
     said = said_lib.checked(said, repr(str(source)))
     origin = {"license": _license(path)} | {
@@ -72,8 +94,8 @@ def _described(tensors, said, given, source, part):
 
 
 _KNOWN = (
-    "known are a work folder, a .pth, .safetensors or .npz file, and a folder of transformers', "
-    "timm's or mae-jax export's"
+    "known are a work folder, a .pth, .safetensors or .npz file, a folder of transformers', timm's "
+    "or mae-jax export's, and hf:OWNER/NAME"
 )
 
 
@@ -107,6 +129,9 @@ def _file(path):
         said |= said_lib.parsed(text, f"what {str(path)!r} says of itself")
     if any(name.startswith(("vit.", "embeddings.")) for name in tensors):
         tensors = huggingface.to_published(tensors, repr(str(path)))
+    if path.suffix == ".npz" and big_vision.is_one(tensors):
+        tensors, theirs = big_vision.to_published(tensors, repr(str(path)))
+        said |= theirs
     return tensors, said, [path]
 
 
@@ -183,6 +208,9 @@ def _license(path: Path, above: tuple[Path, ...] = ()) -> str | None:
         return "cc-by-nc-4.0"
     if (path / "checkpoints").is_dir():
         init_from = workdir.read_config(path).get("init_from")
+        if named.is_name(init_from):
+            found = hub.cached_card(init_from)  # reading a run asks nothing of the hub
+            return said_lib.license_of(found) if found is not None else None
         above = (*above, path.resolve())  # of a folder that says it started from itself
         known = isinstance(init_from, str) and Path(init_from).resolve() not in above
         return _license(Path(init_from), above) if known else None

@@ -49,6 +49,7 @@ _KNOWN = {
     "patch_size": _SIDES,
     "class_token": _FLAG,
     "registers": _WHOLE,
+    "gelu": _Kind(lambda value: value in ("erf", "tanh"), "erf or tanh"),
     "norm_pix": _FLAG,
     "mask_ratio": _Kind(lambda value: _number(value) and 0 <= value <= 1, "a number in 0 to 1"),
     "sampling": _TEXT,

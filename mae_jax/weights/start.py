@@ -1,15 +1,17 @@
 """The encoder that `init_from` names, for a run to start from."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mae_jax.config import named
 from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.pixels import same_values
 from mae_jax.train import workdir
-from mae_jax.weights import keymap
+from mae_jax.weights import hub, keymap
 from mae_jax.weights.described import Weights
 from mae_jax.weights.read import read
 
@@ -46,6 +48,28 @@ def read_encoder(config) -> dict[str, Any]:
     return {"params": tree, "tables": {}}
 
 
+def pin(config, folders: Iterable[str | Path]) -> None:
+    """Says in a config which commit its `init_from` is, where that is a name of the hub.
+
+    What follows reads that commit, in every process, and notes it, whatever becomes of the name.
+
+    Args:
+      folders: work folders; where a run was begun in one of them from the same name, its commit is
+        taken, and nothing is asked of the hub.
+
+    Raises:
+      UsageError: as `hub.pinned`.
+    """
+    if not named.is_name(config.init_from):
+        return
+    for folder in folders:
+        noted = workdir.read_config(folder)["init_from"] if workdir.begun(folder) else None
+        if named.same(config.init_from, noted):
+            config.init_from = noted
+            return
+    config.init_from = hub.pinned(config.init_from)
+
+
 def adopt(config, folder: str | Path) -> None:
     """Gives a config the architecture of what its `init_from` names, if it names anything.
 
@@ -56,6 +80,7 @@ def adopt(config, folder: str | Path) -> None:
     """
     if config.init_from is None:
         return
+    pin(config, [folder])
     if workdir.begun(folder):
         adopt_architecture(config, workdir.read_config(folder))
     else:
@@ -88,6 +113,11 @@ def architecture(config) -> dict[str, Any]:
             f"init_from {config.init_from!r} has {weights.registers} register tokens, with which "
             "nothing is trained here; its features can be had as they are: `mae-jax embed`, and "
             "`mae-jax probe --methods=logistic,knn`"
+        )
+    if weights.gelu != "erf":
+        say(
+            f"{config.init_from} was trained with GELU's tanh formula; here it is exact, which "
+            "differs by at most 5e-4"
         )
     d = weights.dimensions
     return {

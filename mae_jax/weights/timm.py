@@ -1,6 +1,7 @@
 """timm's folders: an encoder, or a classifier on it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,41 @@ _NAMED = {
 }
 
 
+_GELUS = {"gelu": "erf", "gelu_tanh": "tanh"}
+
+
+def check_kind(config: dict[str, Any], source: str) -> None:
+    """Raises UsageError, naming `source`, unless a config may be of a ViT as it is computed here.
+
+    What a name does not tell, the names and shapes of the tensors do.
+    """
+    name = str(config["architecture"])
+    if not re.search("vit|deit", name):
+        raise UsageError(f"{source} holds timm's {name!r}; known are its ViTs, vit_… and deit_…")
+    if _activation(config, source) not in _GELUS:
+        raise UsageError(
+            f"{source} holds timm's {name!r}, whose activation is {_activation(config, source)!r}; "
+            f"known are {', '.join(_GELUS)}"
+        )
+
+
+def _activation(config, source):
+    said = said_lib.section(config, "model_args", source).get("act_layer")
+    # SigLIP was trained with the tanh formula, which timm has of most of its sizes by their names.
+    return str(said or ("gelu_tanh" if "siglip" in str(config["architecture"]) else "gelu"))
+
+
+def _check_pooling(tensors, config, source):
+    """Which tokens the head reads is not seen in the tensors."""
+    pool = config.get("global_pool")
+    implied = "avg" if "fc_norm.weight" in tensors else "token"
+    if "head.weight" in tensors and pool not in (None, implied):
+        raise UsageError(
+            f"{source} says global_pool {pool!r}, and has the norm that goes with {implied!r}; its "
+            "head would read other features than it was trained on"
+        )
+
+
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path]]:
     """Tensors by name, what the folder's config says, and the files that hold tensors.
 
@@ -28,6 +64,7 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
       UsageError: there are no weights.
     """
     source, config = repr(str(folder)), said_lib.read_json(folder / "config.json")
+    check_kind(config, source)
     arguments, about, ours = (
         said_lib.section(config, name, source)
         for name in ("model_args", "pretrained_cfg", "mae_jax")
@@ -42,10 +79,12 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Path
             break
     else:
         raise UsageError(f"{source} has a config.json but no model.safetensors")
+    _check_pooling(tensors, config, source)
     said = {
         "image_size": arguments.get("img_size") or (given[1:] if isinstance(given, list) else None),
         "heads": arguments.get("num_heads"),
         "class_token": arguments.get("class_token"),
+        "gelu": _GELUS[_activation(config, source)],
         "mean": about.get("mean"),
         "std": about.get("std"),
         "crop": about.get("crop_pct"),
@@ -81,6 +120,8 @@ def config(weights: Weights) -> dict[str, Any]:
         global_pool=pool,
         fc_norm=weights.mean_pool,
     )
+    if weights.gelu == "tanh":
+        arguments["act_layer"] = "gelu_tanh"
     names = {"label_names": list(weights.classes)} if weights.classes else {}
     return names | {
         "architecture": named,

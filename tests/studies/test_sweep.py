@@ -125,6 +125,8 @@ def test_mistakes_are_found_before_anything_runs(config, classify, tmp_path):
     lost.data.eval_split = None
     begun = classify.copy_and_resolve_references()
     begun.init_from = "runs/x"
+    moving = config.copy_and_resolve_references()
+    moving.init_from = "hf:owner/vit@main"
     few = classify.copy_and_resolve_references()
     few.data.labels_per_class = 1000
     refused("did you mean 'model.mask_ratio'", grid={"model.mask_rati": [0.5]})
@@ -134,6 +136,7 @@ def test_mistakes_are_found_before_anything_runs(config, classify, tmp_path):
     refused("train.objective is 'reconstruct'", then=[config])
     refused("data.eval_split is not set", then=[lost])
     refused("leave it out", then=[begun])
+    refused("may name other weights before all runs have begun", config=moving)
     refused("1000", then=[few])
     refused("is there already", then=[classify, classify])
     refused("is not divisible", grid={"model.width": [16, 15]})

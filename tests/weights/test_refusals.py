@@ -108,6 +108,26 @@ def test_folders_and_files_of_something_else(tmp_path):
         mae_jax.load(tmp_path / "x.txt")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "resnet50"}, "holds timm's 'resnet50'; known are its ViTs"),
+        ({"model_args": {"act_layer": "quick_gelu"}}, "whose activation is 'quick_gelu'; known"),
+        ({"global_pool": "avg"}, "global_pool 'avg', and has the norm that goes with 'token'"),
+        ({"global_pool": "map"}, "global_pool 'map', and has the norm that goes with 'token'"),
+    ],
+)
+def test_what_timm_computes_otherwise(tmp_path, changes, message):
+    """The tensors have the same names and shapes, and do not tell."""
+    export.export(random_weights("classifier", pool="token"), tmp_path / "out", format="timm")
+    path = tmp_path / "out" / "config.json"
+    config = json.loads(path.read_text())
+    del config["mae_jax"]
+    path.write_text(json.dumps(config | changes))
+    with pytest.raises(UsageError, match=message):
+        mae_jax.load(tmp_path / "out")
+
+
 class Evil:
     def __init__(self, path):
         self.path = str(path)
