@@ -1,7 +1,7 @@
 # make demo: pre-train on the embedded digits, then fine-tune on ten labels of each
 # make test: the tests
-# make test-interop: the tests against torch, transformers (two versions), timm and onnxruntime,
-#   in .venv-interop: about 1.5 GB and two minutes to install
+# make test-interop: the tests against torch, transformers (two versions), timm, onnxruntime, W&B
+#   and MLflow, in .venv-interop: about 1.7 GB and two minutes to install
 # make test-beam: data preparation on Apache Beam's direct runner, in .venv-beam
 # make docs: the site, in build/site
 # make docs-test: what README and the pages tell a reader to type, in a small form

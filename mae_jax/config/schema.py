@@ -403,6 +403,15 @@ SCHEMA: dict[str, Any] = {
             "print what is split over which devices, with bytes per device",
         ),
         "tensorboard": Key(True, "write TensorBoard files too"),
+        "trackers": Key(
+            (),
+            "tell these too what metrics.jsonl has, and show them panels: wandb, mlflow",
+            allowed=lambda names: all(isinstance(name, str) for name in names),
+            range="of names",
+        ),
+        "track_encoder": Key(
+            False, "give trackers the exported encoder, when the run has come to its end"
+        ),
     },
 }
 

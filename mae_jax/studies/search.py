@@ -12,7 +12,7 @@ from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.studies import agreement, claims, division, grid, optuna_study, study, sweep
 from mae_jax.studies.pipeline import LOSS, Pipeline, Pruned
-from mae_jax.train import compilation
+from mae_jax.train import compilation, trackers
 from mae_jax.train.stop import Stop
 
 # Keys under which a held-out loss is another quantity.
@@ -199,7 +199,8 @@ class _Turns(study.Turns):
             found = {column: {"impossible": str(error)} for column in self._columns}
         else:
             folder, report = self._folder / _name(number), self._report if self._prune else None
-            found = self._stages.measure(setting, 0, columns, data, folder, report)
+            with trackers.of_study(self._folder):
+                found = self._stages.measure(setting, 0, columns, data, folder, report)
         if hosts.is_first():
             self._trial.set_user_attr("ended", {"setting": setting, "found": found})
             optuna_study.tell(self._trial, found[self._goal])

@@ -15,6 +15,7 @@ from typing import Any
 from mae_jax import hosts
 from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, Preempted
+from mae_jax.train import trackers
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.visualize import curves
 
@@ -132,7 +133,8 @@ def stopped(done: int, total: int, folder: Path) -> Preempted:
 def measured(trial: Trial, folder: Path) -> Found:
     """Measures a trial in its folder, below the study's."""
     try:
-        return trial.measure(folder / trial.name)
+        with trackers.of_study(folder):
+            return trial.measure(folder / trial.name)
     except Diverged as error:
         return {"diverged": str(error)}
 

@@ -156,8 +156,7 @@ class _Run:
         changed = claimed.record(self.first, self.allowed, self.other_data)
         if changed:
             self.teller.say("changed since the run was last started: " + "; ".join(changed))
-        tensorboard = self.task.config.log.tensorboard
-        self.teller.open(self.folder, tensorboard=tensorboard, resumed_at=self.first)
+        self.teller.open(self.folder, self.resolved, resumed_at=self.first)
 
     def train(self) -> dict[str, Any]:
         """Runs from where the folder is to the end."""
@@ -173,10 +172,11 @@ class _Run:
         before = None  # metrics of the step before, still on the device
         with contextlib.ExitStack() as opened:
             opened.enter_context(contextlib.closing(self.saver))
-            opened.enter_context(contextlib.closing(self.teller))
+            opened.push(lambda kind, error, trace: self.teller.close(error))
             opened.enter_context(contextlib.closing(batches))
             if self.first:
                 self.looks.make_up(self.first, self.state)
+                self.teller.settles(self.first)
                 beats.other(f"step {self.first + 1}")
             following = next(batches, None)  # None where nothing is left to do
             ahead = following and self._put(following)
@@ -258,6 +258,8 @@ class _Run:
             self.teller.sync()
             self.rhythm.saved(step)
             self.saver.save(self.state, position, self.resolved, wait=last or self.stopping)
+            if looks:  # else what is left out is made up for by the next start
+                self.teller.settles(step)
 
     def _summary(self) -> dict[str, Any]:
         beats.other("the last save")

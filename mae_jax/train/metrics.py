@@ -49,6 +49,10 @@ class Metrics:
         """Sees to it that the lines outlive this machine, as a checkpoint does."""
         self._lines.sync()
 
+    def is_whole(self) -> bool:
+        """Whether all lines are in their file."""
+        return self._lines.is_whole()
+
     def close(self) -> None:
         """Writes out what is still on its way."""
         self._lines.close()
@@ -83,6 +87,9 @@ class _Lines:
 
     def sync(self) -> None:
         self._try(self._sync)
+
+    def is_whole(self) -> bool:
+        return self._after is None and not self._waiting
 
     def close(self) -> None:
         self._try(self._sync)

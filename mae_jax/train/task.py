@@ -10,7 +10,7 @@ from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
-from mae_jax.train import fits, state
+from mae_jax.train import fits, state, trackers
 from mae_jax.train.checkpoints import rhythm
 from mae_jax.train.classify import Classify
 from mae_jax.train.objectives import Objective, Reconstruct
@@ -117,6 +117,7 @@ def prepare(
       UsageError: anything in the config that cannot work.
     """
     config_lib.validate(config)
+    trackers.check(config.log)
     config = config.copy_and_resolve_references()
     pixels.settle(config)
     rhythm.settle(config.checkpoint)

@@ -16,7 +16,7 @@ from mae_jax import __version__, pixels
 from mae_jax import config as config_lib
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, UsageError
-from mae_jax.train import mounts
+from mae_jax.train import mounts, trackers
 from mae_jax.train.checkpoints import manifest, storage
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
@@ -247,7 +247,11 @@ def claim(
 
 def _remove_traces(folder: Path) -> None:
     """Removes what a run wrote that left no checkpoint, and nothing else."""
-    traces = [folder / "metrics.jsonl", *(folder / "panels").glob("step_*")]
+    traces = [
+        folder / "metrics.jsonl",
+        folder / trackers.FILE,
+        *(folder / "panels").glob("step_*"),
+    ]
     traces += (folder / "tensorboard").glob("events.out.tfevents.*")
     for path in traces:
         path.unlink(missing_ok=True)
