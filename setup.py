@@ -50,7 +50,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mae_jax", "mae_jax.*"]),
-    package_data={"mae_jax": ["py.typed", "report/templates/*"]},
+    package_data={"mae_jax": ["py.typed", "reports/templates/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1,<3",

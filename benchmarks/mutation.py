@@ -35,8 +35,8 @@ GROUPS = {
         ["train/checkpoints/test_checkpoint"],
     ),
     "keymap": (["weights/keymap"], ["weights/test_roundtrip", "weights/test_refusals"]),
-    "measures": (["evaluate/measures"], ["evaluate/test_measures"]),
-    "knn": (["evaluate/knn"], ["evaluate/test_knn"]),
+    "measures": (["evaluation/measures"], ["evaluation/test_measures"]),
+    "knn": (["evaluation/knn"], ["evaluation/test_knn"]),
 }
 # Imported before processes are forked; nothing of ours, which may look at faults as it is imported.
 _PRELOADED = (

@@ -1,5 +1,6 @@
 """Verbs as functions of `mae_jax`: what they take and give."""
 
+import importlib.util
 import inspect
 
 import numpy as np
@@ -18,6 +19,9 @@ def test_every_verb_that_is_no_group_is_there_with_its_help():
     assert "overrides" in inspect.signature(mae_jax.pretrain).parameters
     assert mae_jax.pretrain.__doc__.startswith("Train a masked autoencoder")
     assert set(api.VERBS) <= set(mae_jax.__all__)
+    # A package of a verb's name would take its place once it is imported.
+    specs = [importlib.util.find_spec(f"mae_jax.{name}") for name in api.VERBS]
+    assert not [spec.name for spec in specs if spec is not None and spec.origin]
 
 
 def test_a_config_built_by_hand_trains_resumes_and_gives_what_it_measured(digits_config, tmp_path):

@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "mae_jax"
 LAYERS = [
     {"beats", "errors", "leaving", "models", "pixels", "supervisor"},
     {"config", "data", "hosts", "parallel"},
-    {"evaluate", "visualize"},
+    {"evaluation", "visualize"},
     {"train"},
-    {"weights", "plan"},
+    {"weights", "planning"},
     {"inference"},
     {"studies"},
-    {"report"},
+    {"reports"},
     {"commands"},
     {"api", "cli"},
 ]

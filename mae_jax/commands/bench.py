@@ -11,9 +11,9 @@ def bench(
 ) -> dict[str, Any]:
     """Time training on this machine, and say what limits it.
 
-    Args, Returns and Raises: as of `plan.bench.bench`; `overrides` are values of config keys.
+    Args, Returns and Raises: as of `planning.bench.bench`; `overrides` are values of config keys.
     """
-    from mae_jax.plan import bench as bencher
+    from mae_jax.planning import bench as bencher
 
     return bencher.bench(configs.read(config, overrides=overrides), steps=steps)
 

@@ -27,7 +27,7 @@ def evaluate(
       config: names the images.
       overrides: values of config keys, as of `commands.configs.read`.
       out: a folder for details.
-      robustness: sets of `evaluate.robustness.SETS`, instead of the config's images.
+      robustness: sets of `evaluation.robustness.SETS`, instead of the config's images.
       root: where their folders lie; tfds by default.
       reading: as of `commands.sources.weights_of`.
 

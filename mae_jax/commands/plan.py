@@ -33,11 +33,11 @@ def plan(
       start it there, by the file of launch/ that they call; None where it is not known to fit.
 
     Raises:
-      As `plan.search.run`.
+      As `planning.search.run`.
     """
     import dataclasses
 
-    from mae_jax.plan import launch, search
+    from mae_jax.planning import launch, search
 
     if typed is None and isinstance(config, str | Path):
         changed = (f"--config.{name}={value}" for name, value in (overrides or {}).items())
@@ -47,8 +47,8 @@ def plan(
 
 
 def _text(result):
-    from mae_jax.plan import launch, report
-    from mae_jax.plan.estimate import Estimate
+    from mae_jax.planning import launch, report
+    from mae_jax.planning.estimate import Estimate
 
     estimates = [Estimate(**{k: v for k, v in given.items() if k != "launch"}) for given in result]
     lines, best = [report.readable(estimates)], launch.recommended(estimates)

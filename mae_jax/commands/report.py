@@ -10,15 +10,15 @@ def report(source: str | Path, *, out: str | Path | None = None) -> dict[str, An
     """Write one HTML page on a run, a study or sweep, or all runs below a folder.
 
     Args:
-      source, out: as of `report.page.write`.
+      source, out: as of `reports.page.write`.
 
     Returns:
       Where the page lies, and how many runs and studies it is about.
 
     Raises:
-      UsageError: as `report.page.write`.
+      UsageError: as `reports.page.write`.
     """
-    from mae_jax.report import page
+    from mae_jax.reports import page
 
     return page.write(source, out)
 

@@ -13,8 +13,8 @@ from mae_jax import config as config_lib
 from mae_jax.data import sources
 from mae_jax.data.progress import say
 from mae_jax.errors import BrokenRecord, UsageError
-from mae_jax.evaluate.measures import Tally
-from mae_jax.evaluate.robustness import SETS, corruption_errors
+from mae_jax.evaluation.measures import Tally
+from mae_jax.evaluation.robustness import SETS, corruption_errors
 from mae_jax.inference.views import pixels_for, views
 from mae_jax.pixels import Pixels
 from mae_jax.train.objectives import compute_dtype
@@ -68,7 +68,7 @@ def robustness(
     """Measures a classifier of ImageNet on its robustness sets, each by its own metric.
 
     Args:
-      names: of `evaluate.robustness.SETS`.
+      names: of `evaluation.robustness.SETS`.
       root: where their folders lie, as their archives unpack; tfds by default.
       out: a folder for `robustness.json`, with the accuracy on every part.
 

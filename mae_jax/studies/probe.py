@@ -14,7 +14,7 @@ from mae_jax.config import named
 from mae_jax.data import few, sources
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
-from mae_jax.evaluate import knn, logistic
+from mae_jax.evaluation import knn, logistic
 from mae_jax.inference import embed
 from mae_jax.inference.views import pixels_for
 from mae_jax.studies import finetune, study

@@ -11,7 +11,7 @@ import numpy as np
 from mae_jax import beats, hosts
 from mae_jax.data import loader, sources
 from mae_jax.data.progress import say
-from mae_jax.evaluate import knn
+from mae_jax.evaluation import knn
 from mae_jax.parallel import Layout
 from mae_jax.train import step as step_lib
 from mae_jax.train.objectives import Objective, Reconstruct

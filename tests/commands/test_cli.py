@@ -15,7 +15,7 @@ from mae_jax.commands.flags import NOT_ARGUMENTS, TYPED, every_flag, parse
 from mae_jax.commands.verb import Group
 from mae_jax.config import schema
 from mae_jax.errors import UsageError
-from mae_jax.plan import bench
+from mae_jax.planning import bench
 from mae_jax.train import host_memory, loop
 
 DIGITS = "--config=configs/digits.py"

@@ -52,7 +52,7 @@ def test_a_wheel_has_all_of_them(tmp_path):
         cwd=TOP, check=True, capture_output=True,
     )  # fmt: skip
     package = tmp_path / "lib/mae_jax"
-    assert (package / "py.typed").is_file() and (package / "report/templates/page.html").is_file()
+    assert (package / "py.typed").is_file() and (package / "reports/templates/page.html").is_file()
     built = subprocess.run(
         [sys.executable, "-c", "from mae_jax.config import files; print(*files.names())"],
         cwd=tmp_path / "lib", check=True, capture_output=True, text=True,

@@ -12,7 +12,7 @@ import mae_jax
 from mae_jax.config import default_config
 from mae_jax.data import sources
 from mae_jax.errors import BrokenRecord, UsageError
-from mae_jax.evaluate import robustness
+from mae_jax.evaluation import robustness
 from mae_jax.inference import evaluation
 from mae_jax.weights.load import PretrainedClassifier
 

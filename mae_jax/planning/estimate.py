@@ -1,0 +1,204 @@
+"""Whether a run fits a TPU topology, how long it takes and what limits it.
+
+The real training step is compiled for the topology by the real compiler; nothing is run. Memory is
+exact, time is the compiler's estimate, and what collectives take follows from their sizes and the
+links' data sheet.
+"""
+
+import copy
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mae_jax import config as config_lib
+from mae_jax import parallel
+from mae_jax.config.cross_checks import check_batch
+from mae_jax.errors import UsageError
+from mae_jax.parallel import Layout
+from mae_jax.planning import program, topology
+from mae_jax.train import state, step
+from mae_jax.train.objectives import Reconstruct
+from mae_jax.train.optimizer import Recipe
+
+# Training images of data sets that people plan for before they have them.
+_IMAGES = {"imagenet2012": 1_281_167, "places365_small": 1_803_460, "i_naturalist2018": 437_513}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What is known of a run on a topology. Times are None where the run does not fit.
+
+    Attributes:
+      topology, devices, device_kind: what it would run on.
+      changes: keys that differ from the config, as on the command line.
+      split: how devices are used.
+      fits: whether the step compiles into the memory of a device.
+      memory_gb: peak per device, 1e9 bytes; `usable_gb` of it can be had.
+      parameters_gb, optimizer_gb, activations_gb: what the peak is made of, per device.
+      flops_per_step: analytic, of products alone, over all devices.
+      step_seconds: compute alone, by the compiler's estimate.
+      parts: the same by what it is spent on.
+      collectives: kind, count, gigabytes that a device receives, and seconds.
+      collective_seconds: all of them, if none overlaps with computation.
+      peak_share: share of the devices' peak that the compute alone would reach.
+      hours_per_epoch, hours: of compute; `hours_with_collectives` adds them without overlap.
+      images_per_second_per_host: what each host must decode.
+      suggestion: the smallest change found with which it fits.
+    """
+
+    topology: str
+    devices: int
+    device_kind: str
+    changes: tuple[str, ...]
+    split: str
+    fits: bool
+    memory_gb: float
+    usable_gb: float
+    parameters_gb: float
+    optimizer_gb: float
+    activations_gb: float | None
+    flops_per_step: float
+    step_seconds: float | None = None
+    parts: dict[str, float] | None = None
+    collectives: tuple[dict[str, Any], ...] = ()
+    collective_seconds: float | None = None
+    peak_share: float | None = None
+    hours_per_epoch: float | None = None
+    hours: float | None = None
+    hours_with_collectives: float | None = None
+    images_per_second_per_host: float | None = None
+    suggestion: str | None = None
+
+
+def images_of(config) -> int:
+    """How many training images the config's data has, without opening it if it is well known.
+
+    Raises:
+      UsageError: they cannot be counted.
+    """
+    if config.data.split == "train" and config.data.name in _IMAGES:
+        return _IMAGES[config.data.name]
+    from mae_jax.data import sources
+
+    try:
+        return len(sources.open_source(config.data, config.data.split))
+    except UsageError as error:
+        raise UsageError(
+            f"--images=N, how many there are to train on, is needed: {error}"
+        ) from None
+
+
+def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> Estimate:
+    """Compiles the training step of a config for a topology.
+
+    Args:
+      config: of pre-training; see `mae_jax.config`.
+      name: as in v3:8x8.
+      images: to train on, per epoch.
+      changes: what was changed in the config, to be said.
+
+    Raises:
+      UsageError: the config cannot work, on this number of devices or at all.
+    """
+    config = _for_tpu(config)
+    config_lib.validate(config)
+    if config.train.objective != "reconstruct":
+        raise UsageError(f"plan is for pre-training; train.objective is {config.train.objective!r}")
+    chip, devices = topology.chip(name), topology.devices(name)
+    objective = Reconstruct.from_config(config)
+    d, batch_size = objective.dimensions, config.data.batch_size
+    steps_per_epoch = images / batch_size
+    steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
+    recipe = Recipe.from_config(
+        config,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        undecayed=objective.undecayed,
+        depth=d.depth,
+    )
+    split = parallel.choose(
+        config.parallel, len(devices), d.widths, lambda: state.size(objective, recipe)[1]
+    )
+    check_batch(batch_size, split.batch_shards, config.train.accumulate)
+    parallel.check_heads(
+        split.tensor, {"model.heads": d.heads, "model.decoder_heads": d.decoder_heads}
+    )
+    layout = Layout.of(split, devices)
+    template = state.abstract(objective, recipe, layout)
+    shardings = layout.state(template)
+    parameters = parallel.bytes_per_device(template.params, shardings.params)
+    optimizer = parallel.bytes_per_device(template.opt_state, shardings.opt_state)
+    work = batch_size * objective.flops
+    known = dict(
+        topology=name,
+        devices=len(devices),
+        device_kind=chip.kind,
+        changes=changes,
+        split=str(split),
+        usable_gb=chip.usable / 1e9,
+        parameters_gb=parameters / 1e9,
+        optimizer_gb=optimizer / 1e9,
+        flops_per_step=work,
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct(
+            step.rows_of((batch_size, *d.image_size, d.channels)),
+            jnp.uint8,
+            sharding=layout.per_sample,
+        ),
+        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=layout.per_sample),
+    }
+    seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=layout.replicated)
+    lowered = step.lowered(
+        template,
+        batch,
+        seed,
+        objective=objective,
+        recipe=recipe,
+        layout=layout,
+        accumulate=config.train.accumulate,
+    )
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = re.search(r"Used ([\d.]+)([KMGT]) of", str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or needed is None:
+            raise
+        size = float(needed.group(1)) * 1024 ** ("KMGT".index(needed.group(2)) + 1)
+        return Estimate(fits=False, memory_gb=size / 1e9, activations_gb=None, **known)
+    peak = compiled.memory_analysis().peak_memory_in_bytes
+    fits = peak <= chip.usable
+    taken = program.read(compiled.as_text())
+    step_seconds = sum(taken.cycles.values()) / chip.clock
+    collectives = tuple(
+        dict(kind=c.kind, count=c.count, gb=c.bytes / 1e9, seconds=c.bytes / chip.ici)
+        for c in taken.collectives
+    )
+    waiting = sum(c["seconds"] for c in collectives)
+    hosts = max(1, len(devices) // chip.per_host)
+    return Estimate(
+        fits=fits,
+        memory_gb=peak / 1e9,
+        activations_gb=(peak - parameters - optimizer) / 1e9,
+        step_seconds=step_seconds,
+        parts={part: cycles / chip.clock for part, cycles in taken.cycles.items()},
+        collectives=collectives,
+        collective_seconds=waiting,
+        peak_share=work / (step_seconds * len(devices) * chip.flops),
+        hours_per_epoch=steps_per_epoch * step_seconds / 3600,
+        hours=steps * step_seconds / 3600,
+        hours_with_collectives=steps * (step_seconds + waiting) / 3600,
+        images_per_second_per_host=batch_size / step_seconds / hosts,
+        **known,
+    )
+
+
+def _for_tpu(config):
+    """What `auto` and unset keys mean on a TPU, wherever this runs."""
+    config = copy.deepcopy(config)
+    if config.model.dtype == "auto":
+        config.model.dtype = "bfloat16"
+    return config
