@@ -90,7 +90,7 @@ def compare(
     plot = functools.partial(curves.draw, rows) if labels or blocks else None
     return {
         "accuracy": rows,
-        "comparison": str(Path(folder).absolute() / study.JSON),
+        "comparison": str(Path(folder).absolute() / study.MARKDOWN),
         "plot": study.save(folder, markdown(rows), plot),
     }
 
