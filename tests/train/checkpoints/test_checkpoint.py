@@ -94,6 +94,17 @@ def test_readers_take_the_checkpoint_before_and_change_nothing(run, capsys):
     assert_equal(leaves(run)[1], whole)
 
 
+def test_a_moving_average_goes_on_with_the_rest(digits_config, tmp_path):
+    folder, digits_config.train.ema = tmp_path / "run", 0.5
+    loop.run(digits_config, folder, quiet=True)
+    (_, whole), model = leaves(folder), checkpoint.arrays(folder / "checkpoints", 8, "model").model
+    averaged, trained = jax.tree.leaves(model["ema"]), jax.tree.leaves(model["params"])
+    assert any(not np.array_equal(a, b) for a, b in zip(averaged, trained, strict=True))
+    shutil.rmtree(folder / "checkpoints" / "8")
+    loop.run(digits_config, folder, quiet=True)
+    assert_equal(leaves(folder)[1], whole)
+
+
 def cut(step):
     os.truncate(largest(step), largest(step).stat().st_size // 2)
 

@@ -217,3 +217,20 @@ def test_the_command_ends_with_the_code_that_starts_it_again(monkeypatch, capsys
     assert cli.main(["mae-jax", "checkpoint", "list", str(run)]) == 43
     err = capsys.readouterr().err
     assert "mae-jax: listing" in err and "goes on once the storage answers" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [(ValueError("codec is unknown"), NoUsableCheckpoint), (RuntimeError("it ran out"), None)],
+)
+def test_what_is_as_it_was_saved_and_cannot_be_read(made, run, monkeypatch, error, becomes):
+    """Of storage or of its format: no other checkpoint is better. Of what computes: an error."""
+
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", fails)
+    shutil.rmtree(run / "checkpoints" / "8")
+    with pytest.raises(becomes or type(error), match=str(error)):
+        loop.run(made[1], run, quiet=True)
+    assert saved(run) == ["6"]
