@@ -16,7 +16,7 @@ _HOMES = {
     "load_encoder": "mae_jax.weights.load",
 }
 
-__all__ = [*_HOMES, *api.VERBS]
+__all__ = list((*_HOMES, *api.VERBS))
 
 
 def __getattr__(name: str):
