@@ -26,6 +26,8 @@ from mae_jax.train.trackers.libraries.mlflow import Library as Mlflow
 from mae_jax.train.trackers.libraries.wandb import Library as Wandb
 from mae_jax.train.trackers.tracker import Entry, Told
 
+STEPS = 600  # of the runs that are killed
+
 # Its handlers, its store and its REST interface, served by Werkzeug.
 SERVER = """
 import sys
@@ -200,8 +202,7 @@ def _many(step):
 
 
 def rows_of(run, id):
-    paths = sorted(run.glob(f"wandb/*-{id}/run-{id}.wandb"))
-    return [row for path in paths for row in wandb_files.rows(path)]
+    return [row for path in wandb_files.paths(run / "wandb", id) for row in wandb_files.rows(path)]
 
 
 def wanted(run):
@@ -232,18 +233,20 @@ def check_mlflow(id, run):
     assert found.info.status == "FINISHED"
 
 
-def trains(run, tfds_dir, names, seconds, connected):
-    """A start in a process of its own, killed after so many seconds.
+def trains(run, tfds_dir, names, looks, seconds):
+    """A start in a process of its own, killed soon after it was measured so many times.
 
-    They are counted from its start, or from when its trackers are connected, for which training
-    then waits: it would be over before.
+    It waits for its trackers before it trains on: otherwise it would be over before.
+
+    Args:
+      looks: 0 kills it at some moment of its start; None does not.
     """
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     small = runpy.run_path(Path(__file__).parents[1] / "conftest.py")["small_config"]
     config = small(tfds_dir)
-    config.log.trackers, config.train.steps, config.log.knn = names, 60, False
+    config.log.trackers, config.train.steps, config.log.knn = names, STEPS, False
     config.model.depth = 1
-    met = []
+    met, measures, enough = [], [], threading.Event()
 
     def announce(teller, text):
         met.extend(name for name in names if text.startswith(f"{name}: "))
@@ -251,17 +254,20 @@ def trains(run, tfds_dir, names, seconds, connected):
     telling.Teller.say = announce
 
     def kill():
-        while connected and len(met) < len(names):
-            time.sleep(0.01)
+        if looks:
+            enough.wait()
         time.sleep(seconds)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def measured(step, measures):
-        while connected and len(met) < len(names):
+    def measured(step, _):
+        while len(met) < len(names):
             time.sleep(0.01)
-        time.sleep(0.2)
+        measures.append(step)
+        if len(measures) == looks:
+            enough.set()
+        time.sleep(0.4)
 
-    if seconds is not None:
+    if looks is not None:
         threading.Thread(target=kill, daemon=True).start()
     loop.run(config, run, measured=measured)
 
@@ -270,18 +276,18 @@ def kill_often(run, tfds_dir, names):
     """Starts a run, kills it ten times, and lets it come to its end; its id."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mae_jax.train.loop", "tensorflow_datasets"])
-    rng, kills = random.Random(0), 0
-    while True:
-        connected = rng.random() < 0.7
-        seconds = None if kills == 10 else rng.uniform(0, 3 if connected else 15)
-        child = context.Process(target=trains, args=(run, tfds_dir, names, seconds, connected))
+    rng, reached = random.Random(0), []
+    for start in range(11):
+        # W&B writes its file every 15 seconds.
+        looks = rng.choice([0, 2, 6, 15, 45]) if start < 10 else None
+        seconds = rng.uniform(0, 0.8 if looks else 10)
+        child = context.Process(target=trains, args=(run, tfds_dir, names, looks, seconds))
         child.start()
         child.join()
-        if child.exitcode == 0:
-            break
-        assert child.exitcode == -signal.SIGKILL
-        kills += 1
-    assert kills > 5
+        assert child.exitcode == (0 if looks is None else -signal.SIGKILL)
+        reached.append(max(wanted(run), default=0))
+    assert len({*reached}) > 4  # or it was not killed amid
+    print("lines went up to", reached)
     return json.loads((run / trackers.FILE).read_text())["id"]
 
 
@@ -312,7 +318,7 @@ def test_an_encoder_is_given_to_both(digits_config, tmp_path, monkeypatch):
     check_mlflow(id, run)
     made = files(in_mlflow(id)[0], "encoder/step_00000008")
     assert made[-1] == "encoder/step_00000008/model.safetensors" and len(made) == 3
-    (path,) = run.glob("wandb/*/*.wandb")
+    (path,) = wandb_files.paths(run / "wandb", id)
     assert b"model.safetensors" in path.read_bytes()
 
 

@@ -20,7 +20,7 @@ class Server:
     Attributes:
       history: rows.
       config, names, groups: as the client gave them.
-      token: the API key that is good.
+      url: where it is.
     """
 
     def __init__(self):
@@ -128,6 +128,7 @@ def serving() -> Iterator[Server]:
                 self.reply({})
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.handle_error = lambda request, address: None  # of clients that were killed
     server.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, daemon=True)
     thread.start()

@@ -23,8 +23,13 @@ def last_step(folder: Path, run: str) -> int:
       folder: W&B's, with one folder for every start.
       run: its id.
     """
-    steps = (_step(row) for path in folder.glob(f"*-{run}/run-{run}.wandb") for row in rows(path))
-    return max(steps, default=0)
+    return max((int(row["_step"]) for path in paths(folder, run) for row in rows(path)), default=0)
+
+
+def paths(folder: Path, run: str) -> list[Path]:
+    """The files of a run, the earlier first."""
+    # Folders of starts within one second have a number at their ends.
+    return sorted(folder.glob(f"*-{run}*/run-{run}.wandb"))
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -43,10 +48,6 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
             yield {
                 ".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items
             }
-
-
-def _step(row) -> int:
-    return int(row.get("_step", 0))
 
 
 def _records(data: bytes) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ that were on their way when a process was killed lack there and are sent again.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mae_jax.train.trackers import wandb_files
 from mae_jax.train.trackers.tracker import End, Entry, Told, Tracker
 
 _FINISH = 25  # seconds that the end waits for W&B to upload
+_WRITTEN = 5.0  # seconds that it may take to write to its file
 
 
 class Library(Tracker):
@@ -24,7 +26,7 @@ class Library(Tracker):
 
     def __init__(self):
         self._run: Any = None
-        self._last = 0
+        self._folder, self._id, self._last = Path(), "", 0
 
     def connect(self, told: Told) -> int:
         # What it says of itself goes to the terminal otherwise, at its own times.
@@ -37,7 +39,8 @@ class Library(Tracker):
                 "W&B knows no API key: `wandb login`, WANDB_API_KEY, or WANDB_MODE=offline"
             )
         # Read before this start begins a file of its own.
-        written = wandb_files.last_step(told.folder / "wandb", told.id)
+        self._folder, self._id = told.folder / "wandb", told.id
+        written = wandb_files.last_step(self._folder, self._id)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "mae_jax"),
             id=told.id,
@@ -53,7 +56,7 @@ class Library(Tracker):
         self._run.config.update(told.config, allow_val_change=True)
         if self._run.offline:
             self._last = written
-            self.place = f"offline; wandb sync {told.folder / 'wandb'}"
+            self.place = f"offline; wandb sync {self._folder}"
         else:
             self._last = self._run.starting_step - 1 if self._run.resumed else 0
             self.place = self._run.url or ""
@@ -86,6 +89,12 @@ class Library(Tracker):
         if end == "stopped":
             self._run.mark_preempting()
         self._run.finish(exit_code=int(end != "finished"))
+        # W&B says that it has finished some milliseconds before all is in its file.
+        until = time.monotonic() + _WRITTEN
+        while self._run.offline and wandb_files.last_step(self._folder, self._id) < self._last:
+            if time.monotonic() > until:
+                raise TimeoutError(f"W&B has not written all of the run to {self._folder}")
+            time.sleep(0.01)
 
     def drop(self) -> None:
         if self._run is not None:
