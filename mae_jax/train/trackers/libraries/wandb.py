@@ -58,7 +58,7 @@ class Library(Tracker):
             self._last = written
             self.place = f"offline; wandb sync {self._folder}"
         else:
-            self._last = self._run.starting_step - 1 if self._run.resumed else 0
+            self._last = max(0, self._run.starting_step - 1)  # of a new run, or an empty one, 0
             self.place = self._run.url or ""
         return self._last
 
