@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import wandb
 from PIL import Image
+from sklearn.datasets import load_digits
 from wandb_server import serving
 
 from mae_jax.train import loop, metrics, telling, trackers
@@ -26,7 +27,11 @@ from mae_jax.train.trackers.libraries.mlflow import Library as Mlflow
 from mae_jax.train.trackers.libraries.wandb import Library as Wandb
 from mae_jax.train.trackers.tracker import Entry, Told
 
-STEPS = 600  # of the runs that are killed
+# After how many measures each is killed, 0 for while it starts. W&B writes its file every 15
+# seconds, that is after 38.
+LOOKS = (6, 0, 45, 2, 15, 0, 6, 45, 2, 15)
+KILLS = int(os.environ.get("MAE_JAX_KILLS", 3))
+STEPS = 60 * (KILLS + 1)
 
 # Its handlers, its store and its REST interface, served by Werkzeug.
 SERVER = """
@@ -46,6 +51,8 @@ def _quiet(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("HOME", str(tmp_path))  # no key of anybody's
+    # One device in the processes that are killed: eight take all their time from W&B and MLflow.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     monkeypatch.chdir(tmp_path)  # where MLflow keeps files, if nothing else is said
     yield
     wandb.teardown()  # which has read the environment
@@ -84,6 +91,30 @@ def online(monkeypatch):
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
         yield server
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder of digits, since without TensorFlow no tfds data set is prepared."""
+    root = tmp_path_factory.mktemp("digits")
+    found = load_digits()
+    for index, (image, label) in enumerate(zip(found.images[:113], found.target, strict=False)):
+        folder = root / ("train" if index < 100 else "test") / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15).astype(np.uint8)).save(folder / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def config(digits):
+    return small_config(digits)
+
+
+def small_config(digits):
+    config = runpy.run_path(Path(__file__).parents[1] / "conftest.py")["small_config"](None)
+    config.data.name, config.data.folder = None, str(digits)
+    config.data.split, config.data.eval_split = "train", "test"
+    return config
 
 
 def told(folder):
@@ -233,19 +264,20 @@ def check_mlflow(id, run):
     assert found.info.status == "FINISHED"
 
 
-def trains(run, tfds_dir, names, looks, seconds):
+def trains(environment, run, digits, names, looks, seconds):
     """A start in a process of its own, killed soon after it was measured so many times.
 
     It waits for its trackers before it trains on: otherwise it would be over before.
 
     Args:
+      environment: the test's, where the server that forks has that of its first test.
       looks: 0 kills it at some moment of its start; None does not.
     """
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-    small = runpy.run_path(Path(__file__).parents[1] / "conftest.py")["small_config"]
-    config = small(tfds_dir)
+    os.environ.clear()
+    os.environ.update(environment)
+    config = small_config(digits)
     config.log.trackers, config.train.steps, config.log.knn = names, STEPS, False
-    config.model.depth = 1
+    config.model.depth, config.checkpoint.every_epochs = 1, 1.5
     met, measures, enough = [], [], threading.Event()
 
     def announce(teller, text):
@@ -265,54 +297,53 @@ def trains(run, tfds_dir, names, looks, seconds):
         measures.append(step)
         if len(measures) == looks:
             enough.set()
-        time.sleep(0.4)
+        time.sleep(0 if looks is None else 0.4)
 
     if looks is not None:
         threading.Thread(target=kill, daemon=True).start()
     loop.run(config, run, measured=measured)
 
 
-def kill_often(run, tfds_dir, names):
-    """Starts a run, kills it ten times, and lets it come to its end; its id."""
+def kill_often(run, digits, names):
+    """Starts a run, kills it MAE_JAX_KILLS times, and lets it come to its end; its id."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mae_jax.train.loop", "tensorflow_datasets"])
+    context.set_forkserver_preload(["mae_jax.train.loop"])
     rng, reached = random.Random(0), []
-    for start in range(11):
-        # W&B writes its file every 15 seconds.
-        looks = rng.choice([0, 2, 6, 15, 45]) if start < 10 else None
+    for looks in (*LOOKS[:KILLS], None):
         seconds = rng.uniform(0, 0.8 if looks else 10)
-        child = context.Process(target=trains, args=(run, tfds_dir, names, looks, seconds))
+        args = (dict(os.environ), run, digits, names, looks, seconds)
+        child = context.Process(target=trains, args=args)
         child.start()
         child.join()
         assert child.exitcode == (0 if looks is None else -signal.SIGKILL)
         reached.append(max(wanted(run), default=0))
-    assert len({*reached}) > 4  # or it was not killed amid
+    assert len({*reached}) > KILLS // 2  # or it was not killed amid
     print("lines went up to", reached)
     return json.loads((run / trackers.FILE).read_text())["id"]
 
 
-def test_after_many_kills_each_step_is_there_once_offline(tfds_dir, tmp_path, monkeypatch):
+def test_after_many_kills_each_step_is_there_once_offline(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     run = tmp_path / "run"
-    id = kill_often(run, tfds_dir, ("wandb", "mlflow"))
+    id = kill_often(run, digits, ("wandb", "mlflow"))
     check_wandb(rows_of(run, id), run)
     check_mlflow(id, run)
 
 
-def test_after_many_kills_each_step_is_there_once_online(online, tfds_dir, tmp_path):
+def test_after_many_kills_each_step_is_there_once_online(online, digits, tmp_path):
     run = tmp_path / "run"
-    id = kill_often(run, tfds_dir, ("wandb",))
+    id = kill_often(run, digits, ("wandb",))
     assert online.names.keys() == {id}
     check_wandb(online.history[id], run)
 
 
-def test_an_encoder_is_given_to_both(digits_config, tmp_path, monkeypatch):
+def test_an_encoder_is_given_to_both(config, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    digits_config.log.trackers, digits_config.log.track_encoder = ("wandb", "mlflow"), True
+    config.log.trackers, config.log.track_encoder = ("wandb", "mlflow"), True
     run = tmp_path / "run"
-    loop.run(digits_config, run, quiet=True)
+    loop.run(config, run, quiet=True)
     id = json.loads((run / trackers.FILE).read_text())["id"]
     check_wandb(rows_of(run, id), run)
     check_mlflow(id, run)
@@ -333,15 +364,15 @@ def test_an_encoder_is_given_to_both(digits_config, tmp_path, monkeypatch):
     ids=["no-server", "no-key", "no-such-key", "no-network"],
 )
 def test_a_tracker_that_cannot_be_reached_is_a_line(
-    name, environment, reason, digits_config, tmp_path, monkeypatch, capsys
+    name, environment, reason, config, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(senders, "PATIENCE", 5.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    digits_config.log.trackers = (name,)
+    config.log.trackers = (name,)
     began = time.monotonic()
-    summary = loop.run(digits_config, tmp_path / "run", quiet=True)
+    summary = loop.run(config, tmp_path / "run", quiet=True)
     assert summary["checkpoint"].endswith("/8") and time.monotonic() - began < 120
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{name} ")]
     assert len(lines) == 1 and reason in lines[0]
