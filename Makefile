@@ -34,9 +34,6 @@ SETTING = configs/fashion/ablation.py
 ABLATE = seq $(JOBS) | xargs -P $(JOBS) -I {} $(BIN)/mae-jax sweep --config=$(SETTING) --seeds=3 \
 	--then=$(SETTING):finetune,$(SETTING):probe
 
-# Hundreds of processes are started below: none should compile anew what it imports.
-unexport PYTHONDONTWRITEBYTECODE
-
 .PHONY: demo test test-interop test-beam docs docs-test lint clean ablation ablation-all
 
 demo: $(VENV)/.demo

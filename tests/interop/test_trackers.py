@@ -30,7 +30,7 @@ from mae_jax.train.trackers.tracker import Entry, Told
 # After how many measures each is killed, 0 for while it starts. W&B writes its file every 15
 # seconds, that is after 38.
 LOOKS = (6, 0, 45, 2, 15, 0, 6, 45, 2, 15)
-KILLS = int(os.environ.get("MAE_JAX_KILLS", 3))
+KILLS = int(os.environ.get("MAE_JAX_KILLS", 3))  # ten at most
 STEPS = 60 * (KILLS + 1)
 
 # Its handlers, its store and its REST interface, served by Werkzeug.
