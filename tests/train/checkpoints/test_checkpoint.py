@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from mae_jax import cli
@@ -176,6 +177,25 @@ def test_with_none_left_a_run_stops_and_stays_stopped(made, run, capsys):
         loop.run(made[1], run, quiet=True)
     with pytest.raises(UsageError, match="has no finished checkpoint"):
         checkpoint.read_model(str(run))
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "match"),
+    [
+        (PermissionError("not yours"), NoUsableCheckpoint, r"checkpoint 8 in \S+ .*not yours"),
+        (RuntimeError("of what computes"), RuntimeError, "^of what computes$"),
+    ],
+)
+def test_a_whole_checkpoint_that_cannot_be_restored_is_not_damaged(
+    made, run, monkeypatch, error, raised, match
+):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", refuse)
+    with pytest.raises(raised, match=match):
+        loop.run(made[1], run, quiet=True)
+    assert saved(run) == ["6", "8"]
 
 
 def test_what_is_set_aside_never_takes_anothers_name(tmp_path):
