@@ -68,7 +68,7 @@ VERB = Verb(
     example="runs/digits --format=safetensors --out=digits-encoder --part=encoder",
     positionals=(sources.SOURCE,),
     flags=(
-        Flag("format", "huggingface|timm|pth|npz|safetensors|onnx", "whose"),
+        Flag("format", "huggingface|timm|pth|npz|safetensors|onnx|stablehlo", "whose"),
         Flag("out", "FOLDER", "to be made"),
         Flag("part", "encoder|full", "by default as much as the format can hold"),
         Flag("license", "NAME", "of the weights, where SOURCE does not say it"),

@@ -5,9 +5,10 @@ from typing import Any
 
 from mae_jax import __version__
 from mae_jax.pixels import Pixels
+from mae_jax.weights import snippets
 from mae_jax.weights.described import Weights
 
-_LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx"}
+_LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx", "stablehlo": "jax"}
 
 
 def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
@@ -51,6 +52,9 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
         f"| parameters | {sum(t.size for t in weights.tensors.values()):,} "
         f"in {len(weights.tensors)} tensors |",
         "",
+        *snippets.of(weights, format),
+        "",
+        *_classes(weights),
         "## Where it comes from",
         "",
         *_origin(origin),
@@ -64,6 +68,13 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
     if "config" in origin:
         lines += ["", "## Config", "", "```json", json.dumps(origin["config"], indent=1), "```"]
     return "\n".join(front + lines) + "\n"
+
+
+def _classes(weights: Weights) -> list[str]:
+    if not weights.classes:
+        return []
+    names = (f"{number}. {name}" for number, name in enumerate(weights.classes))
+    return ["## Classes", "", *names, ""]
 
 
 def _target(weights: Weights) -> str:

@@ -15,6 +15,7 @@ from mae_jax.weights.described import Weights
 from mae_jax.weights.read import SUMS, read, sha256
 
 PARTS = ("encoder", "full")
+GRAPHS = ("onnx", "stablehlo")  # which are run, not read, and hold no decoder
 _PREPROCESSING = ("huggingface", "timm")  # which bring their own
 
 
@@ -40,6 +41,12 @@ def _onnx(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
     return onnx.write(folder, weights, about)
 
 
+def _stablehlo(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    from mae_jax.weights import stablehlo
+
+    return stablehlo.write(folder, weights, about)
+
+
 FORMATS: dict[str, Callable[[Path, Weights, dict[str, Any]], list[Path]]] = {
     "huggingface": huggingface.write,
     "timm": timm.write,
@@ -47,6 +54,7 @@ FORMATS: dict[str, Callable[[Path, Weights, dict[str, Any]], list[Path]]] = {
     "npz": _npz,
     "safetensors": _safetensors,
     "onnx": _onnx,
+    "stablehlo": _stablehlo,
 }
 
 
@@ -65,7 +73,7 @@ def export(
       out: the folder to make; nothing may be there.
       format: one of `FORMATS`.
       part: "full" is all there is, "encoder" leaves out decoder and head. By default as much as
-        the format can hold: for timm no decoder, for ONNX the encoder.
+        the format can hold: for timm, ONNX and StableHLO no decoder.
       force: whether weights that were not trained, or not to the end, will do.
       license: of the weights, where the source does not say it.
 
@@ -79,15 +87,16 @@ def export(
     check(out, format=format, part=part)
     if not force:
         _check_trained(weights)
-    if format == "onnx" and part == "full" and weights.kind != "encoder":
-        raise UsageError("ONNX files hold the encoder alone; give --part=encoder")
+    if format in GRAPHS and part == "full" and weights.kind == "full":
+        raise UsageError(f"--format={format} holds no decoder; give --part=encoder")
     wanted = reads(format, part)
     if wanted == "encoder" or (wanted == "no_decoder" and weights.kind == "full"):
         weights = weights.encoder()
     if weights.pixels.floats and format in _PREPROCESSING:
         raise UsageError(
             f"{format} prepares images of 8 bits alone, and these weights were given float32 "
-            "pixels; take --format=safetensors, npz, pth or onnx, whose card says the units"
+            "pixels; take --format=safetensors, npz, pth, onnx or stablehlo, whose card says the "
+            "units"
         )
     if license is not None:
         weights.origin["license"] = license
@@ -106,7 +115,7 @@ def export(
         for file in files:  # safetensors makes files that nobody else may read
             shutil.copymode(making / SUMS, file)
         (making / "README.md").write_text(card.text(weights, format, sums))
-        if format != "onnx":  # which compares what it computes as it writes
+        if format not in GRAPHS:  # which compare what they compute as they write
             _compare(weights, read(making))
         if folder.exists():
             folder.rmdir()
@@ -137,7 +146,7 @@ def check(out: str | Path, *, format: str, part: str | None) -> None:
 
 def reads(format: str, part: str | None) -> str:
     """How much of a source `export` needs, as `read` calls it."""
-    return part or {"timm": "no_decoder", "onnx": "encoder"}.get(format, "full")
+    return part or ("no_decoder" if format in ("timm", *GRAPHS) else "full")
 
 
 def _check_trained(weights: Weights) -> None:

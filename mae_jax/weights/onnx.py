@@ -1,4 +1,4 @@
-"""The encoder as an ONNX graph, through jax2onnx, checked in onnxruntime as it is written."""
+"""Encoder or classifier as an ONNX graph, by jax2onnx, checked in onnxruntime as it is written."""
 
 import json
 import logging
@@ -9,21 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import model, pretrained
+from mae_jax.weights import graph
 from mae_jax.weights.described import Weights
 
 TOLERANCE = 1e-4
 _LIMIT = 1_500_000_000  # bytes; protobuf holds 2 GB, and larger models keep tensors beside
-_OUTPUTS = pretrained.OUTPUTS
 
 
 def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
-    """Writes `model.onnx`: images (B, H, W, C) float32, any B, to named features.
-
-    Images are in the units of the pixels' mean and deviation: 0 to 1 for uint8.
-
-    The outputs are `mean` (B, D), `patches` (B, N, D) and, with a class token, `token` (B, D), as
-    `PretrainedEncoder` makes them.
+    """Writes `model.onnx`: from `images` to the outputs of a `graph.Graph`.
 
     Raises:
       UsageError: jax2onnx, onnx or onnxruntime is not installed.
@@ -42,39 +36,33 @@ def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
     # Of plugins for libraries that are not there, and of shapes it cannot name.
     for name in ("jax2onnx", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    d = weights.dimensions
-    names = [name for name in _OUTPUTS if name != "token" or weights.class_token]
-    holder = model.build(weights)
-
-    def features(images):
-        x_BND = holder.encoder(weights.pixels.standardise(images))
-        return tuple(pretrained.pooled(holder, x_BND, name) for name in names)
-
-    graph = to_onnx(features, inputs=[("B", *d.image_size, d.channels)])
-    _name(graph, ["images", *names])
-    onnx.helper.set_model_props(graph, {"mae_jax": json.dumps(about)})
+    names, function, shape = graph.of(weights)
+    made = to_onnx(function, inputs=[("B", *shape)])
+    _name(made, ["images", *names])
+    noted = json.dumps(graph.about(weights, about))
+    onnx.helper.set_model_props(made, {"mae_jax": noted})
     path = folder / "model.onnx"
     large = sum(tensor.nbytes for tensor in weights.tensors.values()) > _LIMIT
     beside = dict(save_as_external_data=True, location="model.onnx.data") if large else {}
-    onnx.save_model(graph, path, **beside)
+    onnx.save_model(made, path, **beside)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     for batch in (1, 2):
-        images = rng.random((batch, *d.image_size, d.channels), np.float32)
+        images = rng.random((batch, *shape), np.float32)
         found = session.run(names, {"images": images})
-        for name, value, ours in zip(names, found, features(jnp.asarray(images)), strict=True):
+        for name, value, ours in zip(names, found, function(jnp.asarray(images)), strict=True):
             error = float(np.abs(value - ours).max())
             if not error <= TOLERANCE:
                 raise RuntimeError(f"onnxruntime's {name} is off by {error:.1e}")
     return [path, *sorted(folder.glob("model.onnx.data"))]
 
 
-def _name(graph: Any, wanted: list[str]) -> None:
+def _name(made: Any, wanted: list[str]) -> None:
     """Gives inputs and outputs their names."""
-    values = [*graph.graph.input, *graph.graph.output]
+    values = [*made.graph.input, *made.graph.output]
     renamed = {value.name: name for value, name in zip(values, wanted, strict=True)}
     for value in values:
         value.name = renamed[value.name]
-    for node in graph.graph.node:
+    for node in made.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]

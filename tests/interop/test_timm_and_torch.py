@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,8 @@ import mae_jax
 from mae_jax.data.images import Pixels
 from mae_jax.data.loader import Picture
 from mae_jax.models import patches
-from mae_jax.weights import export, keymap, read
+from mae_jax.weights import export, keymap, load, read
+from mae_jax.weights.pretrained import PretrainedClassifier
 
 TOLERANCE = 1e-5
 
@@ -206,13 +209,27 @@ def test_how_far_timms_resizing_of_positions_is_from_the_published_one(new, most
 def test_onnx(tmp_path, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     weights = random_weights(kind, **ODD)
-    made = export.export(weights, tmp_path / "out", format="onnx", part="encoder")
+    part = "encoder" if kind == "classifier" else None
+    made = export.export(weights, tmp_path / "out", format="onnx", part=part)
     assert made["sha256"].keys() == {"model.onnx"}
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     assert [value.name for value in session.get_inputs()] == ["images"]
     images = np.random.default_rng(0).random((5, 48, 64, 5), np.float32)
-    encoder = mae_jax.weights.load.encoder_of(weights)
+    encoder = load.encoder_of(weights)
     for value, output in zip(
         session.run(None, {"images": images}), session.get_outputs(), strict=True
     ):
         close(value, encoder(images, output.name), 1e-4)
+
+
+def test_onnx_of_a_classifier_as_its_card_says(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    weights = random_weights("classifier", **ODD)
+    export.export(weights, tmp_path / "out", format="onnx")
+    monkeypatch.chdir(tmp_path / "out")
+    code = re.search(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL).group(1)
+    images = np.random.default_rng(0).random((5, 48, 64, 5), np.float32)
+    found = {"given": images}
+    exec(re.sub("images = .*", "images = given", code), found)
+    (logits,) = found["values"].values()
+    close(logits, PretrainedClassifier(weights).logits(images), 1e-4)

@@ -1,0 +1,84 @@
+"""What a card says of how its files are loaded is so; StableHLO wants jax and numpy alone."""
+
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from made import ODD, SMALL, random_weights
+
+from mae_jax.errors import UsageError
+from mae_jax.weights import export, load, snippets
+from mae_jax.weights.pretrained import PretrainedClassifier
+
+
+def run(folder, code):
+    program = f"{code}\nimport sys\nprint(' '.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr.split()
+
+
+def code_of(folder):
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "classifier"])
+def test_stablehlo_computes_the_same_with_jax_and_numpy_alone(tmp_path, kind):
+    weights = random_weights(kind, **ODD)
+    if kind == "classifier":
+        weights.origin["classes"] = [f"class {i}" for i in range(7)]
+    made = export.export(weights, tmp_path / "out", format="stablehlo")
+    assert made["part"] == ("encoder" if kind == "full" else "classifier")
+    images = np.random.default_rng(0).random((5, 48, 64, 5), np.float32)
+    np.save(tmp_path / "out" / "images.npy", images)
+    code = re.sub(r"images = .*", "images = np.load('images.npy')", code_of(tmp_path / "out"))
+    modules = run(tmp_path / "out", f"{code}\nnp.savez('values.npz', **values)")
+    assert not {name.partition(".")[0] for name in modules} & {"mae_jax", "flax", "optax", "orbax"}
+    found = np.load(tmp_path / "out" / "values.npz")
+    if kind == "classifier":
+        expected = {"logits": PretrainedClassifier(weights).logits(images)}
+        assert "0. class 0\n1. class 1\n" in (tmp_path / "out" / "README.md").read_text()
+        assert '"class 6"' in (tmp_path / "out" / "model.json").read_text()
+    else:
+        encoder = load.encoder_of(weights)
+        expected = {name: encoder(images, name) for name in ("mean", "token", "patches")}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6 * np.abs(value).max())
+
+
+def test_stablehlo_is_for_every_platform(tmp_path):
+    export.export(random_weights("encoder"), tmp_path / "out", format="stablehlo")
+    exported = jax.export.deserialize(bytearray((tmp_path / "out/model.stablehlo").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert str(exported.in_avals[0].shape) == "(batch, 32, 32, 3)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["safetensors", "npz"])
+def test_a_cards_lines_load_what_lies_there(tmp_path, format):
+    weights = random_weights("full", **SMALL)
+    export.export(weights, tmp_path / "out", format=format)
+    assert "mae_jax" in run(
+        tmp_path / "out", f"{code_of(tmp_path / 'out')}\nassert len(tensors) > 9"
+    )
+
+
+def test_every_format_says_how_it_is_loaded():
+    for format in export.FORMATS:
+        for kind in ("full", "encoder", "classifier"):
+            code = "\n".join(snippets.of(random_weights(kind), format))
+            assert code.count("```") == 2 and "{" not in code.replace('{"images": images}', "")
+
+
+@pytest.mark.parametrize("format", export.GRAPHS)
+def test_a_graph_holds_no_decoder(tmp_path, format):
+    with pytest.raises(UsageError, match=f"--format={format} holds no decoder"):
+        export.export(random_weights(), tmp_path / "out", format=format, part="full")
