@@ -19,6 +19,8 @@ PLOTS = ["matplotlib>=3.9,<4"]
 REPORT = [*PLOTS, "jinja2>=3.1,<4"]
 SEARCH = ["optuna>=4.4,<6"]
 HUB = ["huggingface_hub>=1,<3"]
+PARQUET = ["pyarrow>=20"]
+DATASETS = ["datasets>=5,<6"]
 # The client alone; a server, or a database without one, needs all of mlflow.
 MLFLOW = ["mlflow-skinny>=3.10,<4"]
 WANDB = ["wandb>=0.31,<0.40"]
@@ -84,11 +86,12 @@ setup(
         "tpu": TPU,
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
         "plan": TPU,
-        "parquet": ["pyarrow>=20"],
+        "parquet": PARQUET,  # images in Parquet files, tables of files, and mae-jax features
+        "datasets": DATASETS,  # what Hugging Face's library of this name has saved to a disk
         "plots": PLOTS,  # of comparisons, beside their tables
         "report": REPORT,
         "search": SEARCH,  # for mae-jax sweep --search
-        "hub": HUB,  # weights by name, hf:OWNER/NAME
+        "hub": HUB,  # weights and data by name, hf:OWNER/NAME
         "mlflow": MLFLOW,  # for log.trackers
         "wandb": WANDB,
         # To prepare sets on many machines. Asks for older releases than constraints.txt has of
@@ -96,7 +99,7 @@ setup(
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
         "ablation": TENSORFLOW + REPORT,
-        "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + TEST,
+        "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + DATASETS + TEST,
         # MLflow's server and database, as far as the tests need them.
         "interop": DIGITS
         + TEST

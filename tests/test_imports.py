@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mae_jax"
 # A module may import from its own layer and from those below.
 LAYERS = [
     {"beats", "errors", "leaving", "models", "pixels", "supervisor"},
-    {"config", "data", "hosts", "parallel"},
+    {"config", "data", "hosts", "parallel", "storage"},
     {"evaluation", "visualize"},
     {"train"},
     {"weights", "planning"},

@@ -1,6 +1,6 @@
-"""`hf:OWNER/NAME[@REVISION]`: weights by their name on the Hugging Face hub, as text.
+"""`hf:OWNER/NAME[@REVISION]`: weights, or data, by their name on the Hugging Face hub, as text.
 
-Nothing here asks the hub; `weights.hub` does.
+Nothing here asks the hub; `weights.hub` and `data.formats.hub` do.
 """
 
 import re

@@ -159,8 +159,9 @@ SCHEMA: dict[str, Any] = {
         "name": Key(None, "tfds data set, with :version if wanted", kind=str),
         "folder": Key(
             None,
-            "folder of images, or what `mae-jax data prepare` made of one, instead of a tfds data "
-            "set; or its URL, as fsspec spells it",
+            "where images lie, instead of a tfds data set: a folder or its URL, what `mae-jax data "
+            "prepare` made, a table of files, tar shards, Parquet files, a set of Hugging Face's, "
+            "or hf:OWNER/NAME; several with commas between them",
             kind=str,
         ),
         "mixture": Key(

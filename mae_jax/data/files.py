@@ -1,4 +1,4 @@
-"""Image files by number: below a local folder, at a URL, or in a prepared set."""
+"""Image files by number, below a local folder or at a URL."""
 
 import errno
 import hashlib
@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mae_jax.data import arrays, prepared
+from mae_jax.data import arrays
 from mae_jax.data.names import Names
+from mae_jax.data.said import Said
 from mae_jax.errors import BrokenRecord, UsageError
 
 SUFFIXES = (
@@ -29,16 +30,26 @@ _WAITS = (0.1, 1.0, 5.0)  # seconds before a read that failed is tried again
 
 
 class Files(Protocol):
-    """Files in the order of their names."""
+    """Files in an order that does not change, no two of one name.
+
+    Attributes:
+      said: what is known of them beside their names.
+    """
+
+    said: Said
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """Path below the folder, with slashes."""
+        """Path below the folder, with slashes, or what stands for it."""
         ...
 
     def read(self, index: int) -> bytes:
         """Raises BrokenRecord."""
+        ...
+
+    def size(self, index: int) -> int:
+        """In bytes, about."""
         ...
 
     def fingerprint(self, indices: Sequence[int]) -> dict[str, Any]:
@@ -46,34 +57,15 @@ class Files(Protocol):
         ...
 
 
-def open_files(folder: str) -> Files:
-    """The images that `folder` holds, whatever kind of folder it is.
-
-    Raises:
-      UsageError: there is no such folder, or it cannot be opened; a prepared set is incomplete.
-    """
-    if "://" in folder:
-        return UrlFiles(folder)
-    place = os.path.expanduser(folder)
-    if not os.path.isdir(place):
-        raise UsageError(f"data.folder {folder!r} is not a folder")
-    if prepared.is_prepared(place):
-        return prepared.PreparedFiles(place)
-    if os.path.isdir(os.path.join(place, prepared.PARTS)):
-        raise UsageError(
-            f"data.folder {folder!r} is the beginning of a prepared set; the same mae-jax data "
-            "prepare again finishes it"
-        )
-    return FolderFiles(place)
-
-
 class Listed:
-    """Names and sizes of files that were listed."""
+    """Names and sizes of files that were listed, in this order."""
 
-    def __init__(self, found: dict[str, int]):
-        names = sorted(name for name in found if _is_image(name))
+    kind = "folder"
+    said = Said()
+
+    def __init__(self, names: Sequence[str], sizes: Sequence[int]):
         self._names = Names(names)
-        self._sizes = np.array([found[name] for name in names], np.int64)
+        self._sizes = np.array(sizes, np.int64)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -90,7 +82,7 @@ class Listed:
         for index in indices:
             digest.update(os.fsencode(f"{self.name(index)}\0{self._sizes[index]}\0"))
         return {
-            "kind": "folder",
+            "kind": self.kind,
             "records": len(indices),
             "bytes": int(self._sizes[indices].sum()),
             "sha256": digest.hexdigest(),
@@ -102,15 +94,18 @@ class FolderFiles(Listed):
 
     def __init__(self, folder: str):
         self._root = folder
-        super().__init__(_local(folder))
+        super().__init__(*_images(_local(folder)))
 
     def read(self, index: int) -> bytes:
-        path = os.path.join(self._root, self.name(index))
-        return persistently(lambda: Path(path).read_bytes(), self.name(index))
+        return read(os.path.join(self._root, self.name(index)), self.name(index))
 
 
 class UrlFiles(Listed):
-    """Image files at a URL, on any file system that fsspec knows: gs://, s3://, https://, …"""
+    """Image files at a URL, on any file system that fsspec knows: gs://, s3://, https://, …
+
+    Attributes:
+      others: names of files that are no images.
+    """
 
     def __init__(self, url: str):
         import fsspec
@@ -121,11 +116,22 @@ class UrlFiles(Listed):
         except (OSError, ValueError, ImportError) as error:
             raise UsageError(f"data.folder {url!r} cannot be opened: {error}") from None
         root = self._root.rstrip("/") + "/"
-        super().__init__({p.removeprefix(root): int(e["size"] or 0) for p, e in found.items()})
+        sizes = {p.removeprefix(root): int(e["size"] or 0) for p, e in found.items()}
+        super().__init__(*_images(sizes))
+        self.others = [name for name in sizes if not is_image(name)]
 
     def read(self, index: int) -> bytes:
         path = f"{self._root.rstrip('/')}/{self.name(index)}"
         return persistently(lambda: self._system.cat_file(path), self.name(index))
+
+
+def read(path: str, name: str) -> bytes:
+    """The bytes of a local file.
+
+    Raises:
+      BrokenRecord: they cannot be read.
+    """
+    return persistently(lambda: Path(path).read_bytes(), name)
 
 
 def persistently(read: Callable[[], bytes], name: str) -> bytes:
@@ -157,8 +163,15 @@ def others_in(folder: str) -> str:
     return told
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file is an image, and not hidden, by its path."""
     return name.lower().endswith(SUFFIXES) and not any(p.startswith(".") for p in name.split("/"))
+
+
+def _images(found: dict[str, int]) -> tuple[list[str], list[int]]:
+    """Names in order, and sizes."""
+    names = sorted(name for name in found if is_image(name))
+    return names, [found[name] for name in names]
 
 
 def _local(folder: str) -> dict[str, int]:
@@ -179,7 +192,7 @@ def _local(folder: str) -> dict[str, int]:
                         )
                         if not entry.name.startswith(".") and not circle:
                             waiting.append((f"{name}/", above))
-                    elif _is_image(name) and _leads_to(entry.is_file):
+                    elif is_image(name) and _leads_to(entry.is_file):
                         found[name] = entry.stat().st_size
         except OSError as error:
             raise UsageError(f"data.folder {path!r} cannot be read: {error.strerror}") from None

@@ -1,7 +1,6 @@
-"""Folders of images: sub-folders are splits and classes."""
+"""Sets of images: what splits and classes they have, by what is said of them or by sub-folders."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,33 +8,32 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data import splits
-from mae_jax.data.files import SUFFIXES, Files, open_files, others_in, persistently
+from mae_jax.data.files import SUFFIXES, Files, others_in, persistently
+from mae_jax.data.opening import open_files
 from mae_jax.data.records import NO_LABEL, Record, Source
+from mae_jax.data.split_names import is_split
 from mae_jax.errors import UsageError
 
-_SPLITS = {
-    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval",
-    "evaluation", "holdout",
-}  # fmt: skip
 _NAMED = 3  # files that a message names, at most
 
 
 class FolderSource(Source):
-    """Images below a folder, in the order of their paths.
+    """Images that lie at a path, in the order of their names, or that which their format has.
 
-    Where every image of a split lies in a sub-folder, the first sub-folder's name is its label.
-    The split `all` has the sub-folders of the folder itself as labels, or, where each of those is
-    called as splits are (train, val, …), the sub-folders of these.
+    Splits and labels are what the format says. Of files in folders it says nothing: where every
+    image of a split lies in a sub-folder, the first sub-folder's name is its label, and the split
+    `all` has the sub-folders of the folder itself as labels, or, where each of those is called as
+    splits are (train, val, …), the sub-folders of these.
 
     Args:
-      folder: where to look, at any depth; or its URL; or a set that was prepared of one, which has
-        the same splits and labels.
-      split: a split expression (see `splits`) over the folder's sub-folders, or over `all`, which
-        is every image below it; a share of a split (`all[:90%]`) is drawn over a fixed shuffle.
+      folder: where to look, as `opening.open_files` takes it.
+      split: a split expression (see `splits`) over the format's splits or the folder's sub-folders,
+        or over `all`, which is every image; a share of a split (`all[:90%]`) is drawn over a fixed
+        shuffle, and takes images of one group together.
       classes: the labels' names in order, where another split has settled them.
 
     Raises:
-      UsageError: no such folder, no image in it, no such split, or a label not in `classes`.
+      UsageError: nothing is there, no image in it, no such split, or a label not in `classes`.
     """
 
     def __init__(self, folder: str, split: str, classes: Sequence[str] = ()):
@@ -45,27 +43,29 @@ class FolderSource(Source):
                 f"data.folder {folder!r} has no images{others_in(folder)}; known are files ending "
                 f"in {', '.join(SUFFIXES)}"
             )
-        everything, below = np.arange(len(self._files)), _sub_folders(self._files)
+        said, everything = self._files.said, np.arange(len(self._files))
+        parts = _sub_folders(self._files) if said.splits is None else said.splits
         chosen: list[np.ndarray] = []
-        names: list[str] = []
-        for part, start, stop in splits.absolute(split, below, everything):
-            depth = 1 if part is not None or all(map(_is_split, below)) else 0
-            files = everything if part is None else below[part]
-            # Shares of a sorted list would be whole classes, so they are cut from a shuffle.
-            order = np.sort(np.random.default_rng(0).permutation(len(files))[start:stop])
-            chosen.append(files[order])
-            if len(order):
-                labels, stray = self._class_folders(files, depth)
-                names += [labels[i] for i in order]
-                self.unlabelled = self.unlabelled or stray
+        names: list[str | None] = []
+        for part, start, stop in splits.absolute(split, parts, everything):
+            files = everything if part is None else parts[part]
+            groups = None if said.groups is None else said.groups[files]
+            share = _share(len(files), groups, start, stop)
+            chosen.append(files[share])
+            if len(share):
+                depth = 1 if part is not None or all(map(is_split, parts)) else 0
+                labels, reason = self._labels_of(files, depth)
+                names += [labels[i] for i in share]
+                self.unlabelled = self.unlabelled or reason
         self._indices = np.concatenate(chosen) if chosen else np.array([], int)
         if not len(self._indices):
             raise UsageError(f"data split {split!r} of folder {folder!r} is empty")
         if self.unlabelled:
             self._labels = np.full(len(names), NO_LABEL, np.int32)
             return
-        self.classes = list(classes) or sorted(set(names))
-        number = {name: i for i, name in enumerate(self.classes)}
+        here = set(names) - {None}
+        self.classes = list(classes) or said.named(here)
+        number = {None: NO_LABEL} | {name: i for i, name in enumerate(self.classes)}
         for index, name in zip(self._indices, names, strict=True):
             if name not in number:
                 raise UsageError(
@@ -73,6 +73,16 @@ class FolderSource(Source):
                     "the training split does not have"
                 )
         self._labels = np.array([number[name] for name in names], np.int32)
+
+    def _labels_of(self, files: np.ndarray, depth: int) -> tuple[list[str | None], str]:
+        """The name of each file's class, and why there are none."""
+        said = self._files.said
+        if said.unlabelled:
+            return [None] * len(files), said.unlabelled
+        if said.labels is None:
+            return self._class_folders(files, depth)
+        known = [None if label == NO_LABEL else said.classes[label] for label in said.labels[files]]
+        return known, "" if any(name is not None for name in known) else "no image has a label"
 
     def _class_folders(self, files: np.ndarray, depth: int) -> tuple[list[str], str]:
         """The name of each file's folder at a depth, and which files lie in none."""
@@ -106,11 +116,17 @@ class FolderSource(Source):
         return self._labels
 
     def no_labels(self) -> str:
-        advice = "let data.folder hold class folders alone, or name classes in a table, data.labels"
-        return f"{super().no_labels()}; {advice}"
+        folders = self._files.said.labels is None and not self._files.said.unlabelled
+        advice = "let data.folder hold class folders alone, or " if folders else ""
+        return f"{super().no_labels()}; {advice}name classes in a table, data.labels"
 
     def fingerprint(self) -> dict[str, Any]:
-        return self._files.fingerprint(self._indices)
+        found, said = self._files.fingerprint(self._indices), self._files.said
+        if said.labels is None:
+            return found  # which has the names, of which labels follow
+        digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
+        digest.update(self._labels.astype("<i4").tobytes())
+        return found | {"labels": digest.hexdigest()}
 
 
 class FileSource(Source):
@@ -136,9 +152,20 @@ class FileSource(Source):
         return {"kind": "file", "records": 1, "sha256": digest}
 
 
-def _is_split(name: str) -> bool:
-    """Whether a folder is called as splits are: train, Val, test2017, …"""
-    return re.sub(r"[\W\d_]+$", "", name.casefold()) in _SPLITS
+def _share(count: int, groups: np.ndarray | None, start: int, stop: int) -> np.ndarray:
+    """Some of so many files, in their order.
+
+    Shares of a sorted list would be whole classes, so they are cut from a shuffle. A group is in
+    the share that it begins in, so that shares which make up a whole do so with groups, too.
+    """
+    rng = np.random.default_rng(0)
+    if groups is None:
+        return np.sort(rng.permutation(count)[start:stop])
+    _, group = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(group)
+    order, begins = rng.permutation(len(sizes)), np.empty(len(sizes), int)
+    begins[order] = np.cumsum(sizes[order]) - sizes[order]
+    return np.flatnonzero((start <= begins[group]) & (begins[group] < stop))
 
 
 def _sub_folders(files: Files) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A folder of images to a prepared set: in parallel, and from where it was interrupted."""
+"""Images, as they lie, to a prepared set: in parallel, and from where it was interrupted."""
 
 import dataclasses
 import functools
@@ -15,7 +15,8 @@ import simplejpeg
 from PIL import Image
 
 from mae_jax.data import images, prepared, processes
-from mae_jax.data.files import Listed, open_files
+from mae_jax.data.files import Files
+from mae_jax.data.opening import open_files
 from mae_jax.data.progress import Progress, say
 from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.pixels import MAX_PIXELS
@@ -40,7 +41,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Maker:
-    """Makes shards of a folder; sent to whatever process makes one.
+    """Makes shards of images; sent to whatever process makes one.
 
     Attributes:
       files: the images.
@@ -49,7 +50,7 @@ class Maker:
       quality: of the JPEG files that are written where images were shrunk.
     """
 
-    files: Listed
+    files: Files
     out: str
     shrink: int | None
     quality: int
@@ -125,7 +126,7 @@ def prepare(
     """Makes a set of a folder; the same call again goes on where one was interrupted.
 
     Args:
-      folder: of images, or its URL.
+      folder: where they lie, as `opening.open_files` takes it.
       out: the set's folder, new or of the same call.
       shrink, quality: see `Maker`.
       shard_megabytes: of images in each shard, before shrinking.
@@ -153,7 +154,7 @@ def prepare(
         raise UsageError(f"--out {out!r} lies in the folder of images; give another")
     shards = _plan(files, shard_megabytes)
     about = {
-        "of": files.fingerprint(np.arange(len(files))),
+        "of": files.fingerprint(np.arange(len(files))) | files.said.fingerprint(),
         "shrink": shrink,
         "quality": quality if shrink else None,
         "shard_megabytes": shard_megabytes,
@@ -169,11 +170,11 @@ def prepare(
         for entry in run(maker, shards):
             entries.append(entry)
             progress.did(entry["records"] + len(entry["broken"]))
-        _finish(root, entries, about)
+        _finish(root, entries, about, files)
     return _summary(root, out)
 
 
-def _plan(files: Listed, shard_megabytes: int) -> list[Shard]:
+def _plan(files: Files, shard_megabytes: int) -> list[Shard]:
     ends, held = [], 0
     for index in range(len(files)):
         held += files.size(index)
@@ -229,14 +230,18 @@ def _check_same(before, about, out):
         )
 
 
-def _finish(root, entries, about):
+def _finish(root, entries, about, files):
     entries = sorted(entries, key=lambda entry: entry["file"])
     broken = [line for entry in entries for line in entry.pop("broken")]
     if not any(entry["records"] for entry in entries):
         raise BrokenRecord(f"none of the {len(broken)} images can be read; first {broken[0]}")
     for line in broken:
         say(f"broken, left out: {line}")
-    prepared.write_index(root, entries, about | {"broken": broken})
+    said = None
+    if files.said.fingerprint():
+        number = {files.name(index): index for index in range(len(files))}
+        said = files.said.of([number[name] for entry in entries for name in entry["names"]])
+    prepared.write_index(root, entries, about | {"broken": broken}, said)
     shutil.rmtree(root / prepared.PARTS)
 
 

@@ -2,7 +2,8 @@
 
 A set is a folder with `dataset.json` (what it was made of, and of every shard its file, records,
 bytes and SHA-256), `names.json` (the images' paths in the folder they came from, in order, from
-which splits and labels follow), and the shards. A record is a header (CRC-32 of the image, length
+which splits and labels follow), `said.json` (splits and labels, where the source's format said
+them), and the shards. A record is a header (CRC-32 of the image, length
 of its name), its name and the file's bytes.
 """
 
@@ -19,12 +20,13 @@ import numpy as np
 from array_record.python import array_record_module
 
 from mae_jax.data.names import Names
+from mae_jax.data.said import Said
 from mae_jax.errors import BrokenRecord, UsageError
 
 VERSION = 1
 PARTS = ".parts"  # in a set's folder: what is done of it, until all is
 _HEADER = struct.Struct("<II")
-_ABOUT, _NAMES = "dataset.json", "names.json"
+_ABOUT, _NAMES, _SAID = "dataset.json", "names.json", "said.json"
 # One record at a time is read, in no order.
 _READER = "readahead_buffer_size:0"
 _WRITER = "group_size:1,uncompressed"  # images are compressed already
@@ -64,12 +66,24 @@ def write_shard(path: Path, records: Iterator[tuple[str, bytes]]) -> dict[str, A
     }
 
 
-def write_index(folder: Path, shards: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
-    """Makes of written shards a set; returns its fingerprint."""
+def write_index(
+    folder: Path, shards: Sequence[dict[str, Any]], about: dict[str, Any], said: Said | None = None
+) -> str:
+    """Makes of written shards a set; returns its fingerprint.
+
+    Args:
+      folder: that the shards lie in.
+      shards: their entries, in order.
+      about: what is kept in dataset.json beside them.
+      said: of all the images in the shards.
+    """
     names = [name for shard in shards for name in shard["names"]]
     entries = [{k: v for k, v in shard.items() if k != "names"} for shard in shards]
     digest = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
     _replace(folder / _NAMES, names)
+    if said is not None:
+        _replace(folder / _SAID, said.as_json())
+        about = about | {"said": True}
     content = {"version": VERSION, "records": len(names), "sha256": digest}
     _replace(folder / _ABOUT, content | about | {"shards": entries})
     return digest
@@ -136,13 +150,26 @@ class PreparedFiles:
             raise UsageError(f"data.folder {folder!r}: its names are not those of its shards")
         self._ends = np.cumsum([shard["records"] for shard in shards])
         self._names = names
+        self.said = self._said(root) if self.about.get("said") else Said()
         self._readers: dict[int, Any] = {}
+
+    def _said(self, root: Path) -> Said:
+        try:
+            said = Said.from_json(json.loads((root / _SAID).read_bytes()))
+            said.check(len(self._names))
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as e:
+            raise _incomplete(root, f"its {_SAID}: {e}") from None
+        return said
 
     def __len__(self) -> int:
         return len(self._names)
 
     def name(self, index: int) -> str:
         return self._names[index]
+
+    def size(self, index: int) -> int:
+        shard = self.about["shards"][int(np.searchsorted(self._ends, index, side="right"))]
+        return shard["bytes"] // shard["records"]
 
     def read(self, index: int) -> bytes:
         shard = int(np.searchsorted(self._ends, index, side="right"))

@@ -11,8 +11,10 @@ import numpy as np
 
 from mae_jax.data import splits, tables
 from mae_jax.data.folder import FileSource, FolderSource
+from mae_jax.data.opening import holds_images, is_there, roots
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.data.tfds_sets import TfdsSource
+from mae_jax.data.together import Together
 from mae_jax.errors import UsageError
 
 
@@ -179,9 +181,9 @@ def open_source(data, split: str, classes: Sequence[str] = ()) -> Source:
     if data.folder is None:
         return TfdsSource(data.name, split, data.dir)
     if data.labels is None:
-        return FolderSource(data.folder, split, classes)
-    labels = tables.read(data.labels, FolderSource(data.folder, splits.ALL))
-    return tables.Labelled(FolderSource(data.folder, split), labels, classes)
+        return _at(data.folder, split, classes)
+    labels = tables.read(data.labels, _at(data.folder, splits.ALL))
+    return tables.Labelled(_at(data.folder, split), labels, classes)
 
 
 def labelled(source: Source) -> Source:
@@ -195,21 +197,31 @@ def labelled(source: Source) -> Source:
     return Subset(source, chosen)
 
 
+def _at(folder: str, split: str, classes: Sequence[str] = ()) -> Source:
+    """The images at one place, or at several with commas between them."""
+    places = roots(folder)
+    if len(places) == 1:
+        return FolderSource(places[0], split, classes)
+    return Together([FolderSource(place, split, classes) for place in places], places)
+
+
 def _open(name, split, directory, classes):
-    if "://" in name or os.path.isdir(os.path.expanduser(name)):
+    if is_there(name):
         return FolderSource(name, split, classes)
     return TfdsSource(name, split, directory)
 
 
 def open_images(path: str | Path) -> Source:
-    """The images below a folder, or the one a file holds.
+    """The images at a path, as `opening.open_files` takes it, or the one a file holds.
 
     Raises:
-      UsageError: there is no such file or folder, or no image in it.
+      UsageError: there is nothing, or no image in it.
     """
-    place = os.path.expanduser(path)
-    if os.path.isfile(place):
+    places = roots(str(path))
+    for place in places:
+        if not is_there(place):
+            raise UsageError(f"images {place!r} are neither a folder nor a file")
+    place = os.path.expanduser(places[0])
+    if len(places) == 1 and os.path.isfile(place) and not holds_images(place):
         return FileSource(place)
-    if not os.path.isdir(place):
-        raise UsageError(f"images {str(path)!r} are neither a folder nor a file")
-    return FolderSource(place, "all")
+    return _at(str(path), splits.ALL)

@@ -12,12 +12,12 @@ from typing import Any, TextIO
 
 import jax
 
-from mae_jax import __version__, pixels
+from mae_jax import __version__, pixels, storage
 from mae_jax import config as config_lib
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, UsageError
 from mae_jax.train import mounts, trackers
-from mae_jax.train.checkpoints import manifest, storage
+from mae_jax.train.checkpoints import manifest
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 _FRESH = ".config.json"  # what takes the place of config.json, until it does

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from mae_jax import __version__
 from mae_jax.config import named
+from mae_jax.data.hub_errors import library, told
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.weights import huggingface, timm
 from mae_jax.weights import said as said_lib
-from mae_jax.weights.hub_errors import library, told
 
 _CARD = "README.md"  # says the licence
 _SAFE, _INDEX, _PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"

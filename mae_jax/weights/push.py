@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mae_jax.config import named
+from mae_jax.data.hub_errors import library, told
 from mae_jax.errors import UsageError
-from mae_jax.weights.hub_errors import library, told
 
 # What readers look for. Beside files of another model it would be read as that, or as part of it.
 _READ = (

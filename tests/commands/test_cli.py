@@ -117,7 +117,10 @@ def test_mistakes_create_nothing(capsys, flags, tmp_path, change, message):
 def test_folder_mistakes_create_nothing(capsys, tmp_path):
     run, empty = tmp_path / "run", tmp_path / "empty"
     empty.mkdir()
-    for folder, message in ((tmp_path / "no", "is not a folder"), (empty, "has no images")):
+    for folder, message in (
+        (tmp_path / "no", "is neither a folder nor a file"),
+        (empty, "has no images"),
+    ):
         code, _, err = call(
             capsys, "pretrain", "--config=configs/folder.py", f"--config.data.folder={folder}",
             f"--workdir={run}",

@@ -188,7 +188,7 @@ def test_flipped_bytes_are_found_when_read(made, tmp_path):
         (["repair"], "data 'repair' is unknown; known are prepare, check, stats"),
         (["prepare"], "FOLDER is missing; it is needed by mae-jax data prepare"),
         (["prepare", "FOLDER"], "--out is missing"),
-        (["prepare", "nowhere", "--out=x"], "'nowhere' is not a folder"),
+        (["prepare", "nowhere", "--out=x"], "'nowhere' is neither a folder nor a file"),
         (["prepare", "FOLDER", "--out=FOLDER/in"], "lies in the folder of images"),
         (["prepare", "FOLDER", "--out=x", "--shrink=0"], "--shrink 0 must be at least 1"),
         (["check"], "exactly one of FOLDER and --config must be given"),

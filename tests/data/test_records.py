@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mae_jax.data import sources, tables
+from mae_jax.data import sources, tables, together
 from mae_jax.data.describe import describe
 from mae_jax.data.records import NO_LABEL, Source
 
@@ -30,6 +30,7 @@ def made(tmp_path, tfds_dir):
         arrays(5),
         mixture,
         sources.Subset(mixture, [0, 3, 5]),
+        together.Together([arrays(3), arrays(2, ()), arrays(4, ("b", "c"))], ["x", "y", "z"]),
         tables.Labelled(arrays(4, ()), {"array[1]": "cat", "array[3]": "dog"}),
     ]
     return {type(source).__name__: source for source in every}

@@ -112,7 +112,7 @@ def test_folder_splits_that_are_wrong(tmp_path, split, message):
 
 
 def test_folders_that_are_wrong(tmp_path):
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="is neither a folder nor a file"):
         sources.FolderSource(str(tmp_path / "missing"), "all")
     (tmp_path / "readme.txt").write_text("x")
     with pytest.raises(UsageError, match=r"has no images, but 1 of \.txt; known are .* in \.jpg"):

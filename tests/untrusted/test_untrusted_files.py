@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -21,10 +22,12 @@ from typing import Any
 
 import mutations
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from made import random_weights
 from PIL import Image
+from pyarrow import parquet
 
 from mae_jax.data import prepare
 from mae_jax.inference import embedded
@@ -242,6 +245,73 @@ def prepared(file):
     return make
 
 
+def listed(name):
+    def make(folder):
+        photos(folder)
+        rows = [
+            {"path": f"photos/{path}", "label": label, "split": "train", "group": label}
+            for path, label in (("cat/0.png", "cat"), ("dog/2.png", "dog"), ("cat/1.png", None))
+        ]
+        path = folder / name
+        if name.endswith(".parquet"):
+            parquet.write_table(pa.Table.from_pylist(rows), path)
+        elif name.endswith(".jsonl"):
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        return path, path
+
+    return make
+
+
+def tar_shard(folder):
+    photos(folder)
+    path = folder / "train-0.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder / "photos", arcname="")
+        label = tarfile.TarInfo("cat/0.cls")
+        label.size = 3
+        tar.addfile(label, io.BytesIO(b"cat"))
+    return path, path
+
+
+def in_columns(folder):
+    photos(folder)
+    rows = [
+        {"image": {"bytes": path.read_bytes(), "path": None}, "label": path.parent.name}
+        for path in sorted((folder / "photos").rglob("*.png"))
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "train.parquet", row_group_size=2)
+    return folder / "train.parquet", folder / "train.parquet"
+
+
+def saved(file):
+    def make(folder):
+        import datasets
+
+        photos(folder)
+        paths = sorted((folder / "photos").rglob("*.png"))
+        rows = [{"image": {"bytes": p.read_bytes(), "path": None}, "label": 1} for p in paths]
+        features = datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+        )
+        datasets.disable_progress_bars()
+        datasets.Dataset.from_list(rows, features).save_to_disk(folder / "saved")
+        (path,) = (folder / "saved").glob(file)
+        return folder / "saved", path
+
+    return make
+
+
+def prepared_table(folder):
+    table, _ = listed("t.csv")(folder)
+    prepare.prepare(str(table), str(folder / "set"), workers=1)
+    return folder / "set", folder / "set" / "said.json"
+
+
 def features(folder):
     path = folder / "features.npz"
     made = embedded.Embedded(
@@ -319,6 +389,13 @@ CASES = [
     Case("prepared: dataset.json", "folder", prepared("dataset.json"), as_json),
     Case("prepared: names.json", "folder", prepared("names.json"), as_json),
     Case("prepared: shard", "folder", prepared("*.array_record")),
+    Case("prepared: said.json", "folder", prepared_table, as_json),
+    *(Case(f"table: {end}", "folder", listed(f"t.{end}")) for end in ("csv", "jsonl", "parquet")),
+    Case("tar shard", "folder", tar_shard),
+    Case("parquet of images", "folder", in_columns),
+    Case("saved: state.json", "folder", saved("state.json"), as_json),
+    Case("saved: dataset_info.json", "folder", saved("dataset_info.json"), as_json),
+    Case("saved: arrow", "folder", saved("*.arrow")),
     Case("features", "features", features),
     Case("features: array", "features", features, member("features.npy", as_bytes)),
     Case("tfds: dataset_info.json", "tfds", tfds("dataset_info.json"), as_json),

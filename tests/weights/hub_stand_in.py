@@ -101,6 +101,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._resolve(path)
         elif path.startswith("/api/models/") and self.command == "GET":
             self._about(path.removeprefix("/api/models/").split("/"))
+        elif path.startswith("/api/datasets/") and self.command == "GET":
+            kind, *rest = path.removeprefix("/api/").split("/")
+            self._about([f"{kind}/{rest[0]}", *rest[1:]])
         else:
             self._write(path)
 

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from mae_jax import storage
 from mae_jax.errors import NoUsableCheckpoint, StorageFaltered, UsageError
-from mae_jax.train.checkpoints import checkpoint, manifest, storage, usable
+from mae_jax.train.checkpoints import checkpoint, manifest, usable
 
 
 def adopt(folder: Path, name: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from mae_jax import hosts
+from mae_jax import hosts, storage
 from mae_jax.data.progress import say
 from mae_jax.errors import NoUsableCheckpoint, StorageFaltered, UsageError
 from mae_jax.train import workdir
-from mae_jax.train.checkpoints import manifest, retention, storage, usable
+from mae_jax.train.checkpoints import manifest, retention, usable
 from mae_jax.train.checkpoints.saving import Manager, manager_of, room
 from mae_jax.train.optimizer import joined
 from mae_jax.train.state import TrainState

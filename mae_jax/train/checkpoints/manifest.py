@@ -8,8 +8,8 @@ from pathlib import Path
 
 import xxhash
 
+from mae_jax import storage
 from mae_jax.errors import NoUsableCheckpoint
-from mae_jax.train.checkpoints import storage
 
 NAME = "manifest.json"
 DAMAGED = f"its {NAME} is damaged"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_jax.train.checkpoints import storage
+from mae_jax import storage
 
 
 def smaller_is_better(measure: str) -> bool:

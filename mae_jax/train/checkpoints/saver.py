@@ -4,10 +4,10 @@ import contextlib
 import time
 from typing import Any
 
-from mae_jax import hosts, leaving
+from mae_jax import hosts, leaving, storage
 from mae_jax.data.progress import say
 from mae_jax.errors import NoSpace, StorageFaltered
-from mae_jax.train.checkpoints import checkpoint, saving, storage
+from mae_jax.train.checkpoints import checkpoint, saving
 from mae_jax.train.state import TrainState
 
 

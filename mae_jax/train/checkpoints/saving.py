@@ -9,9 +9,9 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from mae_jax import hosts
+from mae_jax import hosts, storage
 from mae_jax.errors import NoSpace
-from mae_jax.train.checkpoints import manifest, retention, storage
+from mae_jax.train.checkpoints import manifest, retention
 
 
 class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):

@@ -10,10 +10,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mae_jax import cli
+from mae_jax import cli, storage
 from mae_jax.errors import NoSpace, NoUsableCheckpoint, StorageFaltered
 from mae_jax.train import loop
-from mae_jax.train.checkpoints import checkpoint, manifest, storage
+from mae_jax.train.checkpoints import checkpoint, manifest
 
 
 @pytest.fixture(autouse=True)

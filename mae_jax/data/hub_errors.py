@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from types import ModuleType
 
+from mae_jax import storage
 from mae_jax.errors import NoSpace, UsageError
-from mae_jax.train.checkpoints import storage
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -84,7 +84,7 @@ def _absent(what, hub, error):
         return f"{what}: {_refused(hub, error.__cause__)}, and {cache}"
     return (
         f"{what}: {hub.constants.ENDPOINT} cannot be reached, and {cache}; look at the network, or "
-        "take a folder that holds the weights"
+        "take a folder that holds it"
     )
 
 
