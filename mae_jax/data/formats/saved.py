@@ -52,8 +52,7 @@ class SavedFiles:
             if classes not in (None, here):
                 raise UsageError(f"{folder!r} has splits with different classes")
             classes = here
-            images = part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-            self._parts.append(images)
+            self._parts.append(part.select_columns([column]))
             names += [f"{split}/{row:08d}" if split else f"{row:08d}" for row in range(len(part))]
             splits += [split] * len(part)
             labels += part[label][:] if label else [None] * len(part)
@@ -61,6 +60,7 @@ class SavedFiles:
         self._names, self._sha256 = Names(names), digest.hexdigest()
         self._sizes = [part.data.nbytes for part in self._parts]
         self._ends = np.cumsum([len(part) for part in self._parts])
+        self._images: dict[int, Any] = {}  # each part's column of them
         self.said = Said.of_rows(
             f"data.folder {folder!r}",
             labels=labels,
@@ -81,9 +81,10 @@ class SavedFiles:
 
     def read(self, index: int) -> bytes:
         part, row = self._place(index)
+        if part not in self._images:
+            self._images[part] = self._parts[part].data.column(0)
         try:
-            (value,) = self._parts[part][row].values()
-            data = image_bytes(value, self._folder)
+            data = image_bytes(self._images[part][row].as_py(), self._folder)
         except (OSError, ValueError) as error:
             raise BrokenRecord(f"{self.name(index)}: {error}") from None
         if data is None:
@@ -99,6 +100,9 @@ class SavedFiles:
             "sha256": self._sha256,
             "chosen": chosen,
         }
+
+    def __getstate__(self):
+        return self.__dict__ | {"_images": {}}  # which are mapped, and would be sent as bytes
 
     def _place(self, index: int) -> tuple[int, int]:
         part = int(np.searchsorted(self._ends, index, side="right"))
