@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -106,6 +107,11 @@ def prepare(folder: Path) -> None:
     names = sorted((folder / "PHOTOS").rglob("*.jpg"))
     rows = [f"{path.relative_to(folder / 'PHOTOS')},{path.parent.name}" for path in names]
     (folder / "labels.csv").write_text("\n".join(["name,class", *rows, ""]))
+    rows = [f"PHOTOS/{row}" for row in rows]
+    (folder / "TABLE.csv").write_text("\n".join(["path,label", *rows, ""]))
+    (folder / "SHARDS").mkdir()
+    with tarfile.open(folder / "SHARDS" / "000.tar", "w") as tar:
+        tar.add(folder / "PHOTOS", arcname="")
     (folder / "configs").symlink_to(TOP / "configs")
     with contextlib.chdir(folder):
         for command in _MADE:
