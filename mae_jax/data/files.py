@@ -94,7 +94,7 @@ class FolderFiles(Listed):
 
     def __init__(self, folder: str):
         self._root = folder
-        super().__init__(*_images(_local(folder)))
+        super().__init__(*_images(below(folder, is_image)))
 
     def read(self, index: int) -> bytes:
         return read(os.path.join(self._root, self.name(index)), self.name(index))
@@ -174,8 +174,8 @@ def _images(found: dict[str, int]) -> tuple[list[str], list[int]]:
     return names, [found[name] for name in names]
 
 
-def _local(folder: str) -> dict[str, int]:
-    """Names and sizes below a folder; links are followed, but never to what they lie in."""
+def below(folder: str, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """Names and sizes of wanted files; links are followed, but never to what they lie in."""
     found: dict[str, int] = {}
     waiting: list[tuple[str, tuple[os.stat_result, ...]]] = [("", ())]
     while waiting:
@@ -192,7 +192,7 @@ def _local(folder: str) -> dict[str, int]:
                         )
                         if not entry.name.startswith(".") and not circle:
                             waiting.append((f"{name}/", above))
-                    elif is_image(name) and _leads_to(entry.is_file):
+                    elif wanted(name) and _leads_to(entry.is_file):
                         found[name] = entry.stat().st_size
         except OSError as error:
             raise UsageError(f"data.folder {path!r} cannot be read: {error.strerror}") from None

@@ -1,11 +1,10 @@
 """Tells what lies at a path: a folder of images, a prepared set, a table, shards, a data set."""
 
 import os
-from pathlib import Path
 
 from mae_jax.config import named
 from mae_jax.data import prepared
-from mae_jax.data.files import Files, FolderFiles, UrlFiles
+from mae_jax.data.files import Files, FolderFiles, UrlFiles, below
 from mae_jax.data.formats import hub, parquet, saved, table, tars
 from mae_jax.errors import UsageError
 
@@ -41,9 +40,9 @@ def open_files(folder: str) -> Files:
     found = FolderFiles(place)
     if not len(found):
         for suffix, of_shards in ((".tar", tars.TarFiles), (".parquet", parquet.ParquetFiles)):
-            shards = sorted(p.relative_to(place).as_posix() for p in _below(place, suffix))
+            shards = below(place, lambda name, end=suffix: name.lower().endswith(end))
             if shards:
-                return of_shards(place, shards)
+                return of_shards(place, sorted(shards))
     return found
 
 
@@ -64,20 +63,12 @@ def holds_images(path: str) -> bool:
     return path.lower().endswith(_SUFFIXES)
 
 
-def _below(place: str, suffix: str):
-    return (
-        path
-        for path in Path(place).rglob(f"*{suffix}")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(place).parts)
-    )
-
-
 def _of_file(place: str) -> Files:
     folder, name = os.path.split(os.path.abspath(place))
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".tar":
         return tars.TarFiles(folder, [name])
-    if suffix == ".parquet" and parquet.has_images(place):
+    if suffix == ".parquet" and parquet.has_images(place, table.PATHS):
         return parquet.ParquetFiles(folder, [name])
     if suffix in table.SUFFIXES:
         return table.TableFiles(place)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from mae_jax.data.records import NO_LABEL
 from mae_jax.errors import UsageError
+
+_NUMBER = re.compile(r"-?\d+(\.0)?|[nN]a[nN]", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +153,9 @@ def _declared(place, labels, classes):
         numbers = np.array([NO_LABEL if label is None else label for label in labels], np.int64)
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{place} has labels that are no numbers of its classes") from None
+    pairs = zip(labels, numbers.tolist(), strict=True)
+    if any(label is not None and label != number for label, number in pairs):
+        raise UsageError(f"{place} has labels that are no whole numbers of its classes")
     numbers[numbers < 0] = NO_LABEL
     if len(numbers) and numbers.max() >= len(classes):
         raise UsageError(f"{place} has the label {numbers.max()}, and {len(classes)} classes")
@@ -171,20 +177,38 @@ def _name(place, value):
         value = int(value) if value.is_integer() else value
     if not isinstance(value, str | int | float):
         raise UsageError(f"{place} has {value!r}, where a name or a number is expected")
+    try:
+        str(value).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise UsageError(f"{place} has {value!r}, which is no text") from None
     return str(value) or None
 
 
+def _whole(names):
+    """The same, where all are numbers: without the .0 that gaps in a column lead to, and the gaps.
+
+    Below zero is none, as of numbers whose classes have names.
+    """
+    said = [name for name in names if name is not None]
+    if not all(_NUMBER.fullmatch(name) for name in said):
+        return names
+    found = (name and name.removesuffix(".0") for name in names)
+    return [None if name is None or name[0] in "-nN" else name for name in found]
+
+
 def _named(names):
-    known = sorted({name for name in names if name is not None}, key=_in_order)
+    names = _whole(names)
+    known = sorted({name for name in names if name is not None}, key=in_order)
     number = {name: at for at, name in enumerate(known)}
     found = [NO_LABEL if name is None else number[name] for name in names]
     return {"labels": np.array(found, np.int32), "classes": tuple(known)}
 
 
-def _in_order(name: str) -> tuple[bool, int, str]:
-    """Numbers by their value, before names."""
-    whole = name.isascii() and name.isdecimal()
-    return not whole, int(name) if whole else 0, name
+def in_order(name: str) -> tuple[bool, int, str]:
+    """What names of classes are sorted by: numbers by their value, before names."""
+    if name.isascii() and name.isdecimal():
+        return False, len(name.lstrip("0")), name.lstrip("0")
+    return True, 0, name
 
 
 def _numbered(groups):

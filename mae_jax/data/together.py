@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.data.records import NO_LABEL, Record, Source
+from mae_jax.data.said import in_order
 
 
 class Together(Source):
@@ -25,7 +26,9 @@ class Together(Source):
         self._ends = np.cumsum([len(source) for source in sources])
         known = [list(source.classes) for source in sources if source.classes]
         same = known and all(classes == known[0] for classes in known)
-        self.classes = known[0] if same else sorted({name for names in known for name in names})
+        self.classes = (
+            known[0] if same else sorted({name for names in known for name in names}, key=in_order)
+        )
         self.unlabelled = "" if known else next((s.unlabelled for s in sources), "")
         number = {name: i for i, name in enumerate(self.classes)}
         # Of each set, what its labels are here; NO_LABEL, its last, is NO_LABEL here, too.

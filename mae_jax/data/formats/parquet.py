@@ -39,25 +39,32 @@ class ParquetFiles:
 
     def __init__(self, folder: str, shards: Sequence[str]):
         self._paths = [os.path.join(folder, shard) for shard in shards]
-        opened_files = [opened(path) for path in self._paths]
-        self._column = _image_column(opened_files[0].schema_arrow, self._paths[0])
-        label, classes = _label_column(opened_files[0].schema_arrow)
+        described: dict[str, tuple[str, ...]] = {}  # what files with labels say of their classes
         groups: list[tuple[int, int, int, int]] = []  # shard, row group, rows, bytes
         names, labels, splits = [], [], []
-        for at, (shard, file) in enumerate(zip(shards, opened_files, strict=True)):
+        for at, (shard, path) in enumerate(zip(shards, self._paths, strict=True)):
+            file = opened(path)
+            if at == 0:
+                self._column = _image_column(file.schema_arrow, path)
             if self._column not in file.schema_arrow.names:
-                raise UsageError(f"{self._paths[at]!r} has no column {self._column!r}")
+                raise UsageError(f"{path!r} has no column {self._column!r}")
             for group in range(file.num_row_groups):
                 about = file.metadata.row_group(group)
                 groups.append((at, group, about.num_rows, about.total_byte_size))
             rows = file.metadata.num_rows
             names += [f"{shard}/{row:08d}" for row in range(rows)]
             splits += [split_of(shard)] * rows
-            if label is not None:
-                if label not in file.schema_arrow.names:
-                    raise UsageError(f"{self._paths[at]!r} has no column {label!r}")
-                with _told(self._paths[at]):
-                    labels += file.read(columns=[label]).column(0).to_pylist()
+            label, classes = _label_column(file.schema_arrow)
+            if label is None:
+                labels += [None] * rows
+                continue
+            described[path] = classes
+            with _told(path):
+                labels += file.read(columns=[label]).column(0).to_pylist()
+        for path, classes in described.items():
+            first = next(iter(described))
+            if classes != described[first]:
+                raise UsageError(f"{path!r} has other classes than {first!r}, or in another order")
         if not names:
             raise UsageError(f"data.folder {folder!r} has no rows in {len(shards)} Parquet files")
         self._names = Names(names)
@@ -66,8 +73,8 @@ class ParquetFiles:
         self._sizes = [os.path.getsize(path) for path in self._paths]
         self.said = Said.of_rows(
             f"data.folder {folder!r}",
-            labels=labels if label is not None else None,
-            classes=classes,
+            labels=labels if described else None,
+            classes=next(iter(described.values()), ()),
             splits=splits if any(splits) else None,
             unlabelled="its Parquet files have no column label",
         )
@@ -152,9 +159,18 @@ def _told(path: str) -> Iterator[None]:
         raise UsageError(f"{path!r} is no Parquet file that can be read: {reason}") from None
 
 
-def has_images(path: str) -> bool:
-    """Whether a Parquet file has images in it, rather than paths of some."""
-    return bool(_image_columns(opened(path).schema_arrow))
+def has_images(path: str, paths: Sequence[str]) -> bool:
+    """Whether a Parquet file has images in it, rather than paths of some.
+
+    Args:
+      paths: what a column of these would be called: beside it other bytes are no images.
+    """
+    import pyarrow as pa
+
+    schema = opened(path).schema_arrow
+    found = _image_columns(schema)
+    sure = [n for n in found if n in IMAGES or pa.types.is_struct(schema.field(n).type)]
+    return bool(sure or (found and not set(paths) & set(schema.names)))
 
 
 def image_bytes(value: Any, folder: str) -> bytes | None:

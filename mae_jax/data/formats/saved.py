@@ -47,6 +47,7 @@ class SavedFiles:
         self._parts, names, labels, splits, classes = [], [], [], [], None
         digest = hashlib.sha256()
         for split, part in parts.items():
+            part = part.with_format(None)  # which may have been saved with it
             column, label = _columns(folder, part, datasets)
             here = tuple(getattr(part.features.get(label), "names", ()))
             if classes not in (None, here):
@@ -55,7 +56,7 @@ class SavedFiles:
             self._parts.append(part.select_columns([column]))
             names += [f"{split}/{row:08d}" if split else f"{row:08d}" for row in range(len(part))]
             splits += [split] * len(part)
-            labels += part[label][:] if label else [None] * len(part)
+            labels += list(part[label]) if label else [None] * len(part)
             digest.update(f"{split}\0{len(part)}\0{part._fingerprint}\0".encode())
         self._names, self._sha256 = Names(names), digest.hexdigest()
         self._sizes = [part.data.nbytes for part in self._parts]

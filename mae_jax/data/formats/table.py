@@ -3,7 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mae_jax.data import files
@@ -12,9 +13,10 @@ from mae_jax.errors import UsageError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 # What columns are called: as here first, or as elsewhere.
+PATHS = ("path", "file_name", "name")
 _COLUMNS = {
-    "path": ("path", "file_name", "name"),
-    "label": ("label", "class"),
+    "path": PATHS,
+    "label": ("label", "class", "labels"),
     "split": ("split",),
     "group": ("group",),
 }
@@ -30,36 +32,40 @@ class TableFiles(files.Listed):
 
     def __init__(self, path: str):
         self._root = os.path.dirname(os.path.abspath(path))
-        found: dict[str, list[Any]] = {column: [] for column in _COLUMNS}
-        names: dict[str, str] = {}
+        rows = list(_rows(path))
+        if not rows:
+            raise UsageError(f"table {path!r} has no rows")
+        heads = list(dict.fromkeys(name for _, row in rows for name in row))
+        columns = _columns(path, heads)
+        found = {
+            column: [_stripped(row.get(name)) for _, row in rows]
+            for column, name in columns.items()
+        }
         seen: dict[str, int] = {}
         sizes = []
-        for number, row in _rows(path):
-            names = names or _columns(path, row)
-            for column in _COLUMNS:
-                value = row.get(names[column]) if column in names else None
-                found[column].append(value.strip() if isinstance(value, str) else value)
-            name = found["path"][-1]
+        for (number, _), name in zip(rows, found["path"], strict=True):
             if not isinstance(name, str) or not name or "\0" in name:
                 raise UsageError(f"table {path!r} has no path in row {number}, but {name!r}")
-            if seen.setdefault(name, number) != number:
+            place = os.path.normpath(os.path.join(self._root, name))
+            if seen.setdefault(place, number) != number:
                 raise UsageError(
-                    f"table {path!r} names {name!r} twice, in rows {seen[name]} and {number}"
+                    f"table {path!r} names {name!r} twice, in rows {seen[place]} and {number}"
                 )
             sizes.append(self._size_of(name, path, number))
-        if not names:
-            raise UsageError(f"table {path!r} has no rows")
         super().__init__(found["path"], sizes)
-        given = {
-            f"{column}s": found[column] for column in ("label", "split", "group") if column in names
-        }
+        given = {f"{column}s": values for column, values in found.items() if column != "path"}
         self.said = Said.of_rows(
-            f"table {path!r}", **given, unlabelled="the table has no labels in a column label"
+            f"table {path!r}",
+            **given,
+            unlabelled=f"the table has no labels in a column label; it has {', '.join(heads)}",
         )
 
     def _size_of(self, name, path, number):
         try:
-            return os.stat(os.path.join(self._root, name)).st_size
+            found = os.stat(os.path.join(self._root, name))
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError("it is no file")
+            return found.st_size
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(
@@ -80,7 +86,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             return
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             if suffix == ".csv":
-                yield from enumerate(csv.DictReader(file, strict=True), 1)
+                yield from _of_csv(path, file)
                 return
             lines = (line for line in file if line.strip())
             for number, line in enumerate(lines, 1):
@@ -94,6 +100,25 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UsageError(f"table {path!r} is no table: {error}") from None
 
 
+def _of_csv(path, file):
+    lines = csv.reader(file, strict=True)
+    heads = [name.strip() for name in next(lines, [])]
+    twice = next((name for name in heads if heads.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"table {path!r} has two columns {twice!r}; drop one")
+    for number, cells in enumerate((cells for cells in lines if cells), 1):
+        if len(cells) != len(heads):
+            raise UsageError(
+                f"table {path!r} has {len(cells)} cells in row {number}, and {len(heads)} columns; "
+                "a comma in a cell needs quotes around it"
+            )
+        yield number, dict(zip(heads, cells, strict=True))
+
+
+def _stripped(value):
+    return value.strip() if isinstance(value, str) else value
+
+
 def _of_parquet(path: str) -> Iterator[dict[str, Any]]:
     from mae_jax.data.formats import parquet
 
@@ -105,15 +130,15 @@ def _of_parquet(path: str) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _columns(path: str, row: dict[str, Any]) -> dict[str, str]:
+def _columns(path: str, heads: Sequence[str]) -> dict[str, str]:
     """What the table calls the columns that are known here."""
     found = {}
     for column, names in _COLUMNS.items():
-        here = [name for name in names if name in row]
+        here = [name for name in names if name in heads]
         if len(here) > 1:
             raise UsageError(f"table {path!r} has both {here[0]!r} and {here[1]!r}; drop one")
         if here:
             found[column] = here[0]
     if "path" not in found:
-        raise UsageError(f"table {path!r} has no column path; it has {', '.join(map(str, row))}")
+        raise UsageError(f"table {path!r} has no column path; it has {', '.join(heads)}")
     return found

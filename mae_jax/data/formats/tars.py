@@ -5,6 +5,7 @@ cache folder, as long as the shard has the size and time it had. Then images are
 number, as from a folder.
 """
 
+import collections
 import concurrent.futures
 import hashlib
 import json
@@ -20,13 +21,14 @@ import numpy as np
 from mae_jax.data import files
 from mae_jax.data.progress import Progress
 from mae_jax.data.said import Said
-from mae_jax.data.split_names import split_of
+from mae_jax.data.split_names import is_split, split_of
 from mae_jax.errors import BrokenRecord, UsageError
 
 _VERSION = 1  # of what is kept
 _THREADS = 8  # that read headers
 _LABEL = ".cls"
 _LONGEST_LABEL = 4096  # bytes
+_PADDING = 2**20  # bytes of zeros at the end, at most
 
 
 class _Image(NamedTuple):
@@ -64,23 +66,32 @@ class TarFiles(files.Listed):
         names = [image.name for images in found for image in images]
         if not names:
             raise UsageError(f"data.folder {folder!r} has no image in {len(shards)} tar files")
+        own = names
         if len(set(names)) < len(names):
             pairs = zip(shards, found, strict=True)
             names = [f"{shard}/{image.name}" for shard, images in pairs for image in images]
-            if len(set(names)) < len(names):
-                twice = next(name for at, name in enumerate(names) if name in names[:at])
-                raise UsageError(f"data.folder {folder!r} has {twice!r} twice")
+            twice = [name for name, times in collections.Counter(names).items() if times > 1]
+            if twice:
+                raise UsageError(f"data.folder {folder!r} has {twice[0]!r} twice")
         super().__init__(names, [image.size for images in found for image in images])
         self._offsets = np.array([i.offset for images in found for i in images], np.int64)
         self._shards = np.repeat(np.arange(len(shards), dtype=np.int32), [*map(len, found)])
         labels = [image.label for images in found for image in images]
-        splits = [split_of(shards[shard]) for shard in self._shards]
+        splits, unlabelled = [split_of(shards[shard]) for shard in self._shards], ""
+        folders = [name.split("/")[:-1] for name in own]
+        if all(path and is_split(path[0]) for path in folders):
+            splits = [said or path[0] for said, path in zip(splits, folders, strict=True)]
+            folders = [path[1:] for path in folders]
+        if not any(labels):
+            labels = [path[0] if path else None for path in folders]
+            if not all(labels):
+                unlabelled = "its tar files have no .cls, and not all images lie in class folders"
         self.said = Said.of_rows(
             f"data.folder {folder!r}",
-            labels=labels if any(labels) else None,
+            labels=None if unlabelled else labels,
             splits=splits if any(splits) else None,
+            unlabelled=unlabelled,
         )
-        self._opened: dict[int, int] = {}
 
     def read(self, index: int) -> bytes:
         shard, name = int(self._shards[index]), self.name(index)
@@ -91,22 +102,10 @@ class TarFiles(files.Listed):
                 lambda: self._system.cat_file(path, start=start, end=start + size), name
             )
         else:
-            data = files.persistently(lambda: os.pread(self._file(shard), size, start), name)
+            data = files.persistently(lambda: _read(self._paths[shard], size, start), name)
         if len(data) != size:
             raise BrokenRecord(f"{name}: its shard {self._paths[shard]} ends too early")
         return data
-
-    def _file(self, shard: int) -> int:
-        if shard not in self._opened:
-            self._opened[shard] = os.open(self._paths[shard], os.O_RDONLY)
-        return self._opened[shard]
-
-    def __getstate__(self):
-        return self.__dict__ | {"_opened": {}}  # files stay open in the process that opened them
-
-    def __del__(self):
-        for opened in getattr(self, "_opened", {}).values():
-            os.close(opened)
 
     def _images(self, path: str) -> list[_Image]:
         """What a shard holds, from what was kept or from the shard."""
@@ -139,9 +138,16 @@ class TarFiles(files.Listed):
                         raise tarfile.ReadError(f"{name} goes beyond its end")
                     if files.is_image(name):
                         images.append((name, member.offset_data, member.size))
-                    elif name.endswith(_LABEL) and member.size <= _LONGEST_LABEL:
+                    elif name.lower().endswith(_LABEL) and member.size <= _LONGEST_LABEL:
                         content = tar.extractfile(member).read()
-                        labels[_key(name)] = content.decode("utf-8", "replace").strip()
+                        label = content.decode("utf-8-sig", "replace").strip()
+                        if labels.setdefault(_key(name), label) != label:
+                            raise tarfile.ReadError(f"the key {_key(name)!r} has two labels")
+                # What the library cannot read it takes for the end, and more may lie behind it.
+                file.seek(tar.offset)
+                rest = file.read(_PADDING)
+                if not rest or rest.strip(b"\0") or len(rest) == _PADDING:
+                    raise tarfile.ReadError(f"byte {tar.offset} is neither a member nor its end")
         except OSError as error:
             raise UsageError(f"shard {path!r} cannot be read: {_reason(error)}") from None
         except (tarfile.TarError, ValueError, EOFError) as error:
@@ -153,6 +159,12 @@ class TarFiles(files.Listed):
 
 def _reason(error: OSError) -> str:
     return error.strerror or f"{type(error).__name__}: {error}"
+
+
+def _read(path: str, size: int, start: int) -> bytes:
+    # Opened anew: of many shards not all can stay open, and this costs some microseconds.
+    with open(path, "rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, start)
 
 
 def _key(name: str) -> str:

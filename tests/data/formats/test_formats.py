@@ -96,8 +96,8 @@ def test_a_table_without_labels_takes_none_from_folders(tmp_path):
     source = FolderSource(str(path), "all")
     assert not source.classes
     assert source.no_labels() == (
-        "needs labelled data, and this has none: the table has no labels in a column label; name "
-        "classes in a table, data.labels"
+        "needs labelled data, and this has none: the table has no labels in a column label; it has "
+        "path; name classes in a table, data.labels"
     )
 
 
@@ -251,13 +251,13 @@ def test_shards_at_a_url_are_read_by_ranges(tmp_path, monkeypatch):
     assert FolderSource(f"file://{path.parent}", "all").classes == ["c"]
 
 
-def written(path, **columns):
+def written(place, **columns):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    path.parent.mkdir(exist_ok=True)
-    parquet.write_table(pa.table(columns), path, row_group_size=3)
-    return path
+    place.parent.mkdir(exist_ok=True)
+    parquet.write_table(pa.table(columns), place, row_group_size=3)
+    return place
 
 
 def test_parquet_images_as_bytes_as_structs_and_missing(tmp_path, capsys):
@@ -288,7 +288,10 @@ def test_parquet_that_is_wrong(tmp_path):
         FolderSource(str(two), "all")
     written(tmp_path / "b" / "0.parquet", image=images, label=[0, 1])
     written(tmp_path / "b" / "1.parquet", image=images)
-    with pytest.raises(UsageError, match=r"1\.parquet' has no column 'label'"):
+    some = FolderSource(str(tmp_path / "b"), "all")
+    assert some.classes == ["0", "1"] and some.labels().tolist() == [0, 1, -1, -1]
+    written(tmp_path / "b" / "1.parquet", picture=images)
+    with pytest.raises(UsageError, match=r"1\.parquet' has no column 'image'"):
         FolderSource(str(tmp_path / "b"), "all")
     (tmp_path / "b" / "1.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match=r"1\.parquet' is no Parquet file"):
@@ -333,6 +336,132 @@ def test_grey_deep_and_float_images_behind_a_door_are_those_of_the_folder(tmp_pa
     )
     for other in others:
         np.testing.assert_array_equal(other["image"], expected["image"])
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_class_folders_in_shards_are_labels_however_shards_and_members_are_called(tmp_path, splits):
+    for shard in ("000", "001"):
+        for split in ("train/", "val/") if splits else ("",):
+            members = [(f"{kind}/0.png", picture()) for kind in ("cat", "dog")]
+            tar(tmp_path / "equal" / f"{split}{shard}.tar", members)
+            own = f"{split}{shard}".replace("/", "-")
+            other = [(f"{kind}/{own}.png", picture()) for kind in ("cat", "dog")]
+            tar(tmp_path / "own" / f"{split}{shard}.tar", other)
+    for place in ("equal", "own"):
+        for split in ("train", "val", "all") if splits else ("all",):
+            source = FolderSource(str(tmp_path / place), split)
+            assert source.classes == ["cat", "dog"], (place, split)
+            assert source.labels().tolist() == [0, 1] * (len(source) // 2)
+
+
+@pytest.mark.parametrize("place", ["header", "within", "overwritten", "joined"])
+def test_no_damage_to_a_shard_shortens_it(tmp_path, place):
+    path = tar(tmp_path / "a.tar", [(f"{i}.png", picture(i)) for i in range(5)])
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as opened:
+        at = opened.getmembers()[3].offset
+    if place == "joined":
+        path.write_bytes(data + tar(tmp_path / "b.tar", [("x.png", picture())]).read_bytes())
+    elif place == "overwritten":
+        data[at + 100 : at + 104] = b"zzzz"
+        path.write_bytes(data)
+    else:
+        path.write_bytes(data[: at + (200 if place == "within" else 0)])
+    with pytest.raises(UsageError, match="no whole, uncompressed tar file"):
+        FolderSource(str(path), "all")
+
+
+def test_a_key_with_two_labels_is_refused(tmp_path):
+    members = [("s.0.png", picture()), ("s.0.cls", b"0"), ("s.1.png", picture()), ("s.1.cls", b"1")]
+    tar(tmp_path / "a.tar", members)
+    with pytest.raises(UsageError, match="the key 's' has two labels"):
+        FolderSource(str(tmp_path / "a.tar"), "all")
+
+
+def test_more_shards_than_files_may_be_open(tmp_path):
+    resource = pytest.importorskip("resource")
+    for number in range(120):
+        tar(tmp_path / "s" / f"{number:03d}.TAR", [(f"{number}.png", picture())])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 50, hard))
+    try:
+        source = FolderSource(str(tmp_path / "s"), "all")
+        assert all(source[i].data == picture() for i in range(120))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("path,label\na.png,b,c\n", "has 3 cells in row 1, and 2 columns; a comma in a cell"),
+        ("path,label\na.png\n", "has 1 cells in row 1, and 2 columns"),
+        ("path,label,label\na.png,b,c\n", "has two columns 'label'; drop one"),
+        ("path\na.png\n./a.png\n", "names './a.png' twice, in rows 1 and 2"),
+        ("path\n.\n", "names '.' in row 1: it is no file"),
+        (f"path,label\na.png,{'9' * 5000}\n", None),
+    ],
+)
+def test_tables_whose_rows_do_not_fit(tmp_path, text, match):
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "t.csv").write_text(text)
+    if match is None:
+        assert len(FolderSource(str(tmp_path / "t.csv"), "all").classes) == 1
+        return
+    with pytest.raises(UsageError, match=match):
+        FolderSource(str(tmp_path / "t.csv"), "all")
+
+
+def test_what_a_later_row_has_and_how_heads_are_spaced(tmp_path):
+    rows = [{"path": "a.png"}, {"path": "b.png", "label": "x", "split": "train"}]
+    lines = str(table(tmp_path / "t", rows, "t.jsonl"))
+    assert FolderSource(lines, "train").classes == ["x"]
+    assert FolderSource(lines, "all").labels().tolist() == [-1, 0]
+    (tmp_path / "t" / "t.csv").write_text("path, label , split\na.png, x, train\n")
+    assert FolderSource(str(tmp_path / "t" / "t.csv"), "train").classes == ["x"]
+    with pytest.raises(UsageError, match=r"'\\ud800', which is no text"):
+        FolderSource(
+            str(table(tmp_path / "u", [{"path": "a", "label": "\ud800"}], "t.jsonl")), "all"
+        )
+
+
+def test_numbers_are_the_same_classes_as_text_and_none_below_zero(tmp_path):
+    rows = [{"path": f"{i}.png", "label": label} for i, label in enumerate(
+        ("0.0", "10.0", "2.0", "nan", "-1.0"))]  # fmt: skip
+    source = FolderSource(str(table(tmp_path / "t", rows)), "all")
+    assert source.classes == ["0", "2", "10"] and source.labels().tolist() == [0, 2, 1, -1, -1]
+    images = [picture(i) for i in range(3)]
+    source = FolderSource(
+        str(written(tmp_path / "p" / "x.parquet", image=images, label=[-1, 1, 0])), "all"
+    )
+    assert source.classes == ["0", "1"] and source.labels().tolist() == [-1, 1, 0]
+
+
+def test_parquet_with_other_class_names_and_tables_with_bytes(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    for split, classes in (("train", ["cat", "dog"]), ("val", ["dog", "cat"])):
+        features = datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=classes)}
+        )
+        rows = [{"image": {"bytes": picture(), "path": None}, "label": 0}]
+        (tmp_path / "p").mkdir(exist_ok=True)
+        datasets.Dataset.from_list(rows, features).to_parquet(tmp_path / "p" / f"{split}.parquet")
+    with pytest.raises(UsageError, match="has other classes than .*, or in another order"):
+        FolderSource(str(tmp_path / "p"), "train")
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a.png").write_bytes(picture())
+    hashed = written(tmp_path / "t" / "t.parquet", path=["a.png"], md5=[b"x"], label=["cat"])
+    assert names(FolderSource(str(hashed), "all")) == ["a.png"]
+
+
+def test_a_saved_set_may_have_a_format(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"image": {"bytes": picture(i), "path": None}, "label": i} for i in range(3)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    made = datasets.Dataset.from_list(rows, features)
+    made.with_format("numpy", columns=["image"]).save_to_disk(tmp_path / "s")
+    source = FolderSource(str(tmp_path / "s"), "all")
+    assert source.labels().tolist() == [0, 1, 2] and source[2].data == picture(2)
 
 
 def test_images_of_a_verb_may_lie_so_too(tmp_path):
