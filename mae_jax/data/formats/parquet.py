@@ -45,7 +45,8 @@ class ParquetFiles:
         for at, (shard, path) in enumerate(zip(shards, self._paths, strict=True)):
             file = opened(path)
             if at == 0:
-                self._column = _image_column(file.schema_arrow, path)
+                schema = file.schema_arrow
+                self._column = image_column(path, _image_columns(schema), schema.names)
             if self._column not in file.schema_arrow.names:
                 raise UsageError(f"{path!r} has no column {self._column!r}")
             for group in range(file.num_row_groups):
@@ -213,14 +214,18 @@ def _image_columns(schema) -> list[str]:
     return [field.name for field in schema if holds(field.type)]
 
 
-def _image_column(schema, path: str) -> str:
-    found = _image_columns(schema)
+def image_column(place: str, found: Sequence[str], columns: Sequence[str]) -> str:
+    """Which column to take of those that were found to hold images, among all.
+
+    Raises:
+      UsageError: there is none, or several that might be meant.
+    """
     if len(found) > 1:
         found = [name for name in IMAGES if name in found][:1] or found
     if len(found) != 1:
         raise UsageError(
-            f"{path!r} has {', '.join(found) or 'no column'} of images; one is expected, or one "
-            f"called {IMAGES[0]}"
+            f"{place!r} has {len(found)} columns of images among {', '.join(columns)}; one is "
+            f"expected, or one called {IMAGES[0]}"
         )
     return found[0]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mae_jax.data.formats.parquet import IMAGES, LABELS, image_bytes
+from mae_jax.data.formats.parquet import LABELS, image_bytes, image_column
 from mae_jax.data.names import Names
 from mae_jax.data.said import Said
 from mae_jax.errors import BrokenRecord, UsageError
@@ -113,11 +113,5 @@ class SavedFiles:
 def _columns(folder, part, datasets) -> tuple[str, str | None]:
     """The column of images, and that of labels."""
     found = [name for name, kind in part.features.items() if isinstance(kind, datasets.Image)]
-    if len(found) > 1:
-        found = [name for name in IMAGES if name in found][:1] or found
-    if len(found) != 1:
-        raise UsageError(
-            f"{folder!r} has {len(found)} columns of images among {', '.join(part.features)}; one "
-            f"is expected, or one called {IMAGES[0]}"
-        )
-    return found[0], next((name for name in LABELS if name in part.features), None)
+    column = image_column(folder, found, list(part.features))
+    return column, next((name for name in LABELS if name in part.features), None)

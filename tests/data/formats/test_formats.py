@@ -284,7 +284,7 @@ def test_parquet_images_as_bytes_as_structs_and_missing(tmp_path, capsys):
 def test_parquet_that_is_wrong(tmp_path):
     images = [picture(i) for i in range(2)]
     two = written(tmp_path / "a" / "x.parquet", left=images, right=images)
-    with pytest.raises(UsageError, match="has left, right of images; one is expected"):
+    with pytest.raises(UsageError, match="has 2 columns of images among left, right; one"):
         FolderSource(str(two), "all")
     written(tmp_path / "b" / "0.parquet", image=images, label=[0, 1])
     written(tmp_path / "b" / "1.parquet", image=images)
