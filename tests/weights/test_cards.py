@@ -54,6 +54,13 @@ def test_stablehlo_computes_the_same_with_jax_and_numpy_alone(tmp_path, kind):
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6 * np.abs(value).max())
 
 
+def test_a_head_of_zeros_is_no_difference(tmp_path):
+    weights = random_weights("classifier")
+    weights.tensors["head.weight"] *= 0
+    weights.tensors["head.bias"] *= 0
+    assert export.export(weights, tmp_path / "out", format="stablehlo")["part"] == "classifier"
+
+
 def test_stablehlo_is_for_every_platform(tmp_path):
     export.export(random_weights("encoder"), tmp_path / "out", format="stablehlo")
     exported = jax.export.deserialize(bytearray((tmp_path / "out/model.stablehlo").read_bytes()))
