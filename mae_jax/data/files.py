@@ -104,7 +104,7 @@ class UrlFiles(Listed):
     """Image files at a URL, on any file system that fsspec knows: gs://, s3://, https://, …
 
     Attributes:
-      others: names of files that are no images.
+      others: names of all files, where none is an image.
     """
 
     def __init__(self, url: str):
@@ -118,7 +118,7 @@ class UrlFiles(Listed):
         root = self._root.rstrip("/") + "/"
         sizes = {p.removeprefix(root): int(e["size"] or 0) for p, e in found.items()}
         super().__init__(*_images(sizes))
-        self.others = [name for name in sizes if not is_image(name)]
+        self.others = [] if len(self) else list(sizes)
 
     def read(self, index: int) -> bytes:
         path = f"{self._root.rstrip('/')}/{self.name(index)}"
@@ -165,7 +165,12 @@ def others_in(folder: str) -> str:
 
 def is_image(name: str) -> bool:
     """Whether a file is an image, and not hidden, by its path."""
-    return name.lower().endswith(SUFFIXES) and not any(p.startswith(".") for p in name.split("/"))
+    return ends(name, SUFFIXES)
+
+
+def ends(name: str, suffixes: str | tuple[str, ...]) -> bool:
+    """Whether a file is of a kind, and not hidden, by its path."""
+    return name.lower().endswith(suffixes) and not any(p.startswith(".") for p in name.split("/"))
 
 
 def _images(found: dict[str, int]) -> tuple[list[str], list[int]]:

@@ -4,7 +4,7 @@ import os
 
 from mae_jax.config import named
 from mae_jax.data import prepared
-from mae_jax.data.files import Files, FolderFiles, UrlFiles, below
+from mae_jax.data.files import Files, FolderFiles, UrlFiles, below, ends
 from mae_jax.data.formats import hub, parquet, saved, table, tars
 from mae_jax.errors import UsageError
 
@@ -40,7 +40,7 @@ def open_files(folder: str) -> Files:
     found = FolderFiles(place)
     if not len(found):
         for suffix, of_shards in ((".tar", tars.TarFiles), (".parquet", parquet.ParquetFiles)):
-            shards = below(place, lambda name, end=suffix: name.lower().endswith(end))
+            shards = below(place, lambda name, end=suffix: ends(name, end))
             if shards:
                 return of_shards(place, sorted(shards))
     return found
@@ -84,7 +84,7 @@ def _at_url(url: str) -> Files:
         return tars.TarFiles(folder, [name])
     found = UrlFiles(url)
     if not len(found):
-        shards = sorted(name for name in found.others if name.lower().endswith(".tar"))
+        shards = sorted(name for name in found.others if ends(name, ".tar"))
         if shards:
             return tars.TarFiles(url, shards)
     return found

@@ -514,5 +514,6 @@ def test_a_folder_with_images_is_that_whatever_else_lies_there(tmp_path):
     (tmp_path / "b.png").write_bytes(picture())
     assert names(FolderSource(str(tmp_path), "all")) == ["b.png"]
     os.unlink(tmp_path / "b.png")
+    (tmp_path / "._a.tar").write_bytes(b"a Mac's")  # hidden
     assert names(FolderSource(str(tmp_path), "all")) == ["a.png"]
     assert opening.is_there(str(tmp_path)) and not opening.is_there(str(tmp_path / "x"))
