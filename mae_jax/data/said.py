@@ -204,11 +204,12 @@ def _named(names):
     return {"labels": np.array(found, np.int32), "classes": tuple(known)}
 
 
-def in_order(name: str) -> tuple[bool, int, str]:
-    """What names of classes are sorted by: numbers by their value, before names."""
+def in_order(name: str) -> tuple[bool, int, str, str]:
+    """What names of classes are sorted by, no two alike: numbers by value, before other names."""
     if name.isascii() and name.isdecimal():
-        return False, len(name.lstrip("0")), name.lstrip("0")
-    return True, 0, name
+        value = name.lstrip("0")
+        return False, len(value), value, name
+    return True, 0, "", name
 
 
 def _numbered(groups):

@@ -437,6 +437,13 @@ def test_numbers_are_the_same_classes_as_text_and_none_below_zero(tmp_path):
     assert source.classes == ["0", "1"] and source.labels().tolist() == [-1, 1, 0]
 
 
+def test_classes_have_one_order(tmp_path):
+    labels = ["1", "01", "001", "b", "10", "a", "2"]
+    rows = [{"path": f"{i}.png", "label": label} for i, label in enumerate(labels)]
+    source = FolderSource(str(table(tmp_path / "t", rows)), "all")
+    assert source.classes == ["001", "01", "1", "2", "10", "a", "b"]
+
+
 def test_parquet_with_other_class_names_and_tables_with_bytes(tmp_path):
     datasets = pytest.importorskip("datasets")
     for split, classes in (("train", ["cat", "dog"]), ("val", ["dog", "cat"])):
