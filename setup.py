@@ -20,6 +20,7 @@ REPORT = [*PLOTS, "jinja2>=3.1,<4"]
 SEARCH = ["optuna>=4.4,<6"]
 HUB = ["huggingface_hub>=1,<3"]
 PARQUET = ["pyarrow>=20"]
+RASTER = ["rasterio>=1.4,<2"]
 DATASETS = ["datasets>=5,<6"]
 # The client alone; a server, or a database without one, needs all of mlflow.
 MLFLOW = ["mlflow-skinny>=3.10,<4"]
@@ -87,6 +88,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
         "plan": TPU,
         "parquet": PARQUET,  # images in Parquet files, tables of files, and mae-jax features
+        "raster": RASTER,  # windows of large TIFF files
         "datasets": DATASETS,  # what Hugging Face's library of this name has saved to a disk
         "plots": PLOTS,  # of comparisons, beside their tables
         "report": REPORT,
@@ -99,7 +101,7 @@ setup(
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
         "ablation": TENSORFLOW + REPORT,
-        "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + DATASETS + TEST,
+        "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + DATASETS + RASTER + TEST,
         # MLflow's server and database, as far as the tests need them.
         "interop": DIGITS
         + TEST

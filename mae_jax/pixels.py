@@ -1,6 +1,7 @@
 """What a network is given: described once, saved with its weights, read there by every verb."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 KINDS = ("uint8", "float32")
 # A small file can claim to be a huge picture; its header is believed before it is decoded.
 MAX_PIXELS = 50_000_000
+NODATA = ("nan", "alpha", "gdal")  # beside numbers
 _RECIPE_SIDE = 224  # up to which the published evaluation crops; larger images are taken whole
 NO_STATISTICS = (
     "pixels of kind 'float32' need a mean and a deviation in the images' own units: set data.mean "
@@ -36,10 +38,14 @@ class Pixels:
       crop: the central part that evaluation sees, as a share of the shorter side; by default .875
         for sizes up to 224 pixels and all of it above, as the published evaluation has it.
       max_pixels: height times width above which an image counts as broken.
+      nodata: which pixels have no data: "nan", those of that value alone; "alpha", transparent
+        ones, too; "gdal", those of the value that GDAL's tag in a TIFF says; or a number, as text,
+        that all their channels have. They travel as NaN, so that the kind is float32. None: there
+        are none.
 
     Raises:
-      UsageError: mean or deviation of another number of channels; or float32 without them, which
-        nothing but the images can say.
+      UsageError: mean or deviation of another number of channels; float32 without them, which
+        nothing but the images can say; or no data in uint8.
     """
 
     size: tuple[int, ...]
@@ -49,9 +55,12 @@ class Pixels:
     std: tuple[float, ...] = ()
     crop: float | None = None
     max_pixels: int = MAX_PIXELS
+    nodata: str | None = None
 
     def __post_init__(self):
         settled: dict[str, Any] = {"size": tuple(self.size)}
+        if self.nodata is not None and not self.floats:
+            raise UsageError(nodata_needs_floats(self.nodata, self.kind))
         if self.floats and not (len(self.mean) and len(self.std)):
             raise UsageError(NO_STATISTICS)
         rgb = self.channels == 3
@@ -79,6 +88,7 @@ class Pixels:
             std=tuple(data.std),
             crop=data.eval_crop,
             max_pixels=data.max_pixels,
+            nodata=data.nodata,
         )
 
     def resized(self, size: tuple[int, ...]) -> "Pixels":
@@ -99,10 +109,13 @@ class Pixels:
             "pixels": self.kind,
             "crop": self.crop,
             "max_pixels": self.max_pixels,
+            "nodata": self.nodata,
         }
 
     def standardise(self, images):
         """Images as they travel to a device, to float32 of zero mean and unit deviation.
+
+        Where there is no data stands the mean, 0.
 
         Args:
           images: (…, C) uint8; or float32 in the units of mean and deviation. The last axis may
@@ -115,7 +128,14 @@ class Pixels:
             jnp.tile(jnp.asarray(v, jnp.float32), repeats).reshape(shape)
             for v in (self.mean, self.std)
         )
-        return (self.in_units(images) - mean) / std
+        standard = (self.in_units(images) - mean) / std
+        return standard if self.nodata is None else jnp.where(jnp.isnan(standard), 0, standard)
+
+    def known(self, images):
+        """Which values of images, or of patches, as they travel have data; None: all."""
+        import jax.numpy as jnp
+
+        return None if self.nodata is None else ~jnp.isnan(images)
 
     def in_units(self, images):
         """Images as they travel to a device, float32 in the units of mean and deviation.
@@ -140,7 +160,7 @@ class Pixels:
 
         Values of uint8 images have that range by themselves. Others are stretched, channel by
         channel, from the 1st to the 99th percentile of `like`, so that pictures that belong
-        together get the same scale.
+        together get the same scale. Black is where `like` has no data.
 
         Args:
           images: (B, H, W, C) uint8, or in the units of mean and deviation.
@@ -149,9 +169,29 @@ class Pixels:
         images, like = (_values(x) for x in (images, like))
         if not self.floats:
             return np.clip(images, 0, 1)
-        low, high = np.percentile(like, [1, 99], axis=tuple(range(like.ndim - 1)), keepdims=True)
+        without, axes = np.isnan(like), tuple(range(like.ndim - 1))
+        measured = np.where(without.all(axes), 0, like)  # a channel without any data
+        low, high = np.nanpercentile(measured, [1, 99], axis=axes, keepdims=True)
         stretched = (images - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-        return np.clip(stretched, 0, 1).astype(np.float32)
+        return np.where(without, 0, np.clip(stretched, 0, 1)).astype(np.float32)
+
+
+def nodata_needs_floats(nodata: str, kind: str | None) -> str:
+    """What to say where pixels without data are asked for, and uint8 cannot mark them."""
+    return (
+        f"data.nodata {nodata!r} needs data.pixels='float32', in which NaN marks pixels without "
+        f"data, and it is {kind or 'uint8'!r}; unsigned integers are then a share of their range"
+    )
+
+
+def is_nodata(text: str) -> bool:
+    """Whether `Pixels.nodata` may be that."""
+    if text in NODATA:
+        return True
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _usual_crop(size):
@@ -178,7 +218,7 @@ def settle(config) -> None:
     """Writes into a config what it leaves open about pixels, so that its record says all."""
     pixels, data = Pixels.from_config(config), config.data
     config.model.image_size = sides_of(config)
-    data.pixels, data.eval_crop = pixels.kind, pixels.crop
+    data.pixels, data.eval_crop, data.nodata = pixels.kind, pixels.crop, pixels.nodata
     data.mean, data.std = pixels.mean, pixels.std
 
 

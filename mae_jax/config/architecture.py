@@ -38,12 +38,12 @@ def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -
     for name in (*names, "class_token", "class_tokens"):
         value = source["model"][name]
         config.model[name] = tuple(value) if isinstance(value, list) else value
-    names = ["pixels", "mean", "std"]
+    names = ["pixels", "mean", "std", "nodata"]
     if _pair(config.model.image_size) == _pair(source["model"]["image_size"]):
         names.append("eval_crop")
     for name in names:
         if config.data[name] in (None, ()):
-            value = source["data"][name]
+            value = source["data"].get(name)  # a record may be older than the key
             config.data[name] = tuple(value) if isinstance(value, list) else value
 
 

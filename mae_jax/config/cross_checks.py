@@ -6,7 +6,7 @@ from ml_collections import config_dict
 
 from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
-from mae_jax.pixels import NO_STATISTICS
+from mae_jax.pixels import NO_STATISTICS, nodata_needs_floats
 
 
 def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
@@ -35,6 +35,14 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             )
     if data.pixels == "float32" and not (data.mean and data.std):
         raise UsageError(NO_STATISTICS)
+    if data.nodata is not None and data.pixels != "float32":
+        raise UsageError(nodata_needs_floats(data.nodata, data.pixels))
+    if data.nodata is not None and train.objective == "reconstruct" and model.target != "pixels":
+        raise UsageError(
+            f"model.target {model.target!r} is of whole patches, and with data.nodata "
+            f"{data.nodata!r} some of their pixels have no data; set it to 'pixels'"
+        )
+    _check_windows(data)
     if data.labels is not None and data.folder is None:
         raise UsageError(f"data.labels {data.labels!r} goes with data.folder, which is not set")
     if data.labels_per_class is not None and data.labels_share is not None:
@@ -94,6 +102,41 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
         raise UsageError(
             f"train.trained_blocks {train.trained_blocks:g} is more than the encoder's "
             f"{dimensions.depth} blocks"
+        )
+
+
+def _check_windows(data) -> None:
+    if data.window is None:
+        for name, nothing in (("background", ()), ("background_share", 1.0)):
+            if data[name] != nothing:
+                raise UsageError(
+                    f"data.{name} {data[name]} is of windows, and data.window is not set"
+                )
+        return
+    if data.name is not None:
+        raise UsageError(
+            f"data.window {data.window} is of TIFF files in data.folder, and data.name is "
+            f"{data.name!r}"
+        )
+    if data.window**2 > data.max_pixels:
+        raise UsageError(
+            f"data.window {data.window} squared is more than data.max_pixels {data.max_pixels}"
+        )
+    if data.cache:
+        raise UsageError(
+            f"data.cache keeps images whole, and data.window {data.window} reads parts of them; "
+            "set data.cache=False"
+        )
+    known = bool(data.background) or data.nodata is not None
+    if data.background_share < 1 and not known:
+        raise UsageError(
+            f"data.background_share {data.background_share} needs data.background or data.nodata, "
+            "which say what background is"
+        )
+    if data.background and data.background_share == 1:
+        raise UsageError(
+            f"data.background {data.background} leaves no window out as long as "
+            "data.background_share is 1.0; set it below"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mae_jax.config import functions
-from mae_jax.pixels import KINDS, MAX_PIXELS
+from mae_jax.pixels import KINDS, MAX_PIXELS, NODATA, is_nodata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,12 @@ def _numbers(values) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
+def _pair(values) -> bool:
+    return len(values) == 2 and _numbers(values) and values[0] <= values[1]
+
+
 _interval = dict(
-    allowed=lambda pair: len(pair) == 2 and _numbers(pair) and 0 < pair[0] <= pair[1],
+    allowed=lambda pair: _pair(pair) and pair[0] > 0,
     range="(low, high) with 0 < low <= high",
 )
 
@@ -239,6 +243,16 @@ SCHEMA: dict[str, Any] = {
             kind=str,
             **_one_of(*KINDS),
         ),
+        "nodata": Key(
+            None,
+            "pixels without data, which are in no statistics, target or loss: nan, those alone; "
+            "alpha, transparent ones too; gdal, those of the value that a TIFF's tag says; or a "
+            "number, in the files' own units, that all their channels have; needs "
+            "data.pixels='float32'; unset: what init_from was given, or none",
+            kind=str,
+            allowed=is_nodata,
+            range=f"one of {', '.join(NODATA)}, or a number",
+        ),
         "max_pixels": Key(
             MAX_PIXELS,
             "height times width above which an image counts as broken",
@@ -262,6 +276,25 @@ SCHEMA: dict[str, Any] = {
             "per channel, as mean",
             allowed=lambda std: _numbers(std) and all(s > 0 for s in std),
             range="of numbers above 0",
+        ),
+        "window": Key(
+            None,
+            "side in pixels of the windows of TIFF files that are records in place of whole "
+            "images, which may then be of any size",
+            kind=int,
+            **_at_least(1),
+        ),
+        "background": Key(
+            (),
+            "of windows: (low, high), between which all channels of a pixel of background lie, in "
+            "the units of data.mean; pixels without data are background, too",
+            allowed=lambda pair: not pair or _pair(pair),
+            range="(), or (low, high) with low <= high",
+        ),
+        "background_share": Key(
+            1.0,
+            "windows with a larger share of background are left out",
+            **_within(0.0, 1.0),
         ),
         "labels": Key(
             None,

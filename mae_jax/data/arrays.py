@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from mae_jax.data.form import Form
 from mae_jax.errors import BrokenRecord
 
 SUFFIXES = (".npy", ".npz")
@@ -50,22 +51,22 @@ def is_array(data: bytes) -> bool:
     return data[:6] == _NPY or data[:4] == _ZIP
 
 
-def read(data: bytes, channels: int, floats: bool, max_pixels: int, name: str) -> np.ndarray:
+def read(data: bytes, form: Form, name: str) -> np.ndarray:
     """The image in an .npy file, or the only array, or the one called `image`, of an .npz.
 
     Returns:
       (H, W, channels), as `convert` gives it.
 
     Raises:
-      BrokenRecord: there is no such array, or it has other channels or more than `max_pixels`,
-        which its header says; no more memory is taken than the image needs.
+      BrokenRecord: there is no such array, or it has other channels or more than the form's
+        `max_pixels`, which its header says; no more memory is taken than the image needs.
     """
     with _opened(data, name) as (file, header):
-        placed = _placed(header.shape, channels)
-        if len(placed) != 3 or placed[0] * placed[1] > max_pixels:
-            raise _too_large(header, max_pixels, name)
-        if placed[2] != channels:
-            raise _other_channels(header, channels, name)
+        placed = _placed(header.shape, form)
+        if len(placed) != 3 or placed[0] * placed[1] > form.max_pixels:
+            raise _too_large(header, form.max_pixels, name)
+        if placed[2] not in _allowed(form):
+            raise _other_channels(header, form.channels, name)
         content = np.empty(header.bytes, np.uint8)
         done = 0
         for chunk in _chunks(file, header.bytes, name):
@@ -73,7 +74,7 @@ def read(data: bytes, channels: int, floats: bool, max_pixels: int, name: str) -
             done += len(chunk)
         array = content.view(header.dtype)
         array = array.reshape(header.shape, order="F" if header.fortran else "C")
-    return convert(array, channels, floats, name)
+    return convert(array, form, name)
 
 
 def check(data: bytes, max_pixels: int, name: str) -> None:
@@ -151,11 +152,16 @@ def _chunks(file: BinaryIO, count: int, name: str) -> Iterator[bytes]:
     file.read(1)
 
 
-def _placed(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+def _allowed(form: Form) -> tuple[int, ...]:
+    """Channels that an array may have."""
+    return (form.channels, form.channels + 1) if form.alpha else (form.channels,)
+
+
+def _placed(shape: tuple[int, ...], form: Form) -> tuple[int, ...]:
     """(H, W, C) for the shape of an array, whose channels may come first or be left out."""
     if len(shape) == 2:
         return *shape, 1
-    if len(shape) == 3 and shape[-1] != channels == shape[0]:
+    if len(shape) == 3 and shape[-1] not in _allowed(form) and shape[0] in _allowed(form):
         return *shape[1:], shape[0]
     return shape
 
@@ -173,39 +179,49 @@ def _other_channels(array, channels, name):
     )
 
 
-def convert(array: np.ndarray, channels: int, floats: bool, name: str) -> np.ndarray:
+def convert(array: np.ndarray, form: Form, name: str, tag: str | None = None) -> np.ndarray:
     """An array as pixels.
 
     Args:
-      array: (H, W), (H, W, channels) or (channels, H, W).
-      channels: values per pixel.
-      floats: give float32: unsigned integers as a share of their range, others as they are; else
-        uint8, to which unsigned integers of more bits are scaled down.
+      array: (H, W), (H, W, channels) or (channels, H, W); with the form's `alpha` of one channel
+        more, too.
+      form: of float32, unsigned integers are a share of their range, others as they are; to uint8,
+        unsigned integers of more bits are scaled down.
       name: of the record, for errors.
+      tag: the value of pixels without data that GDAL's tag says.
 
     Returns:
-      (H, W, channels) float32 or uint8.
+      (H, W, channels) float32 or uint8; NaN where there is no data.
 
     Raises:
       BrokenRecord: it has another shape, or values that uint8 cannot hold.
     """
-    placed = _placed(array.shape, channels)
-    if len(placed) != 3 or placed[2] != channels or not array.size:
-        raise _other_channels(array, channels, name)
+    placed = _placed(array.shape, form)
+    if len(placed) != 3 or placed[2] not in _allowed(form) or not array.size:
+        raise _other_channels(array, form.channels, name)
     if array.ndim == 2:
         array = array[..., None]
     elif placed != array.shape:
         array = np.moveaxis(array, 0, -1)
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
+    missing, array = form.missing(array, tag), array[..., : form.channels]
     unsigned = array.dtype.kind == "u"
-    if floats:
+    if form.floats:
         top = np.float32(np.iinfo(array.dtype).max) if unsigned else None
         with np.errstate(over="ignore"):  # what it makes infinite is refused below
             array = array.astype(np.float32)
+        if missing is not None:
+            array[missing] = 0
         if not np.isfinite(array).all():
-            raise BrokenRecord(f"{name}: holds values that are not finite")
-        return array / top if unsigned else array
+            unsaid = form.nodata is None and np.isnan(array).any()
+            advice = "; data.nodata='nan' leaves out those that are NaN" if unsaid else ""
+            raise BrokenRecord(f"{name}: holds values that are not finite{advice}")
+        if unsigned:
+            array /= top
+        if missing is not None:
+            array[missing] = np.nan
+        return array
     if not unsigned:
         raise BrokenRecord(
             f"{name}: values of {array.dtype} do not fit into uint8; data.pixels='float32' keeps "

@@ -60,7 +60,7 @@ class Looker:
         return time.process_time() - began
 
     def moments(self, indices: Sequence[int]) -> np.ndarray:
-        """(3, C) float64: sums over the pixels of these of one, the value, and its square."""
+        """(3, C) float64: sums over the pixels with data of one, the value, and its square."""
         decode = Decoder(self.source, self.picture, cache=False)
         total = np.zeros((3, self.picture.pixels.channels))
         for index in indices:
@@ -70,7 +70,9 @@ class Looker:
                 continue
             x = view.reshape(-1, view.shape[-1]).astype(np.float64)
             x /= 255 if view.dtype == np.uint8 else 1
-            total += [np.full(x.shape[1], len(x)), x.sum(0), (x**2).sum(0)]
+            known = ~np.isnan(x)
+            x = np.where(known, x, 0)
+            total += [known.sum(0), x.sum(0), (x**2).sum(0)]
         return total
 
 

@@ -10,7 +10,7 @@ _CLASSES = 10  # that are named with their counts, at most
 
 def describe(source: Source) -> str:
     """Images, sets and classes of a source, in one line."""
-    text = f"{len(source)} image{'s' if len(source) > 1 else ''}"
+    text = f"{len(source)} {source.noun}{'s' if len(source) > 1 else ''}"
     if source.shares is not None:
         shares = np.array(source.shares) / sum(source.shares)
         sizes, parts = map(str, source.parts), (f"{share:.0%}" for share in shares)
@@ -26,7 +26,7 @@ def describe(source: Source) -> str:
     counts = np.bincount(labels[labels != NO_LABEL], minlength=len(names))
     text += _shortened([f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
     if len(names) > _CLASSES:
-        text += f", with {counts.min()} to {counts.max()} images each"
+        text += f", with {counts.min()} to {counts.max()} {source.noun}s each"
     if counts.sum() < len(source):
         text += f"; {len(source) - counts.sum()} have no label"
     return printable(text)

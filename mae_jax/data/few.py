@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mae_jax.data.sources import Source, Subset
+from mae_jax.data.records import Source
+from mae_jax.data.subset import Subset
 from mae_jax.errors import UsageError
 
 

@@ -52,12 +52,16 @@ class Files(Protocol):
         """In bytes, about."""
         ...
 
+    def place(self, index: int) -> str | None:
+        """Path of a local file that holds nothing else; None where it lies otherwise."""
+        return None
+
     def fingerprint(self, indices: Sequence[int]) -> dict[str, Any]:
         """What identifies these of the files."""
         ...
 
 
-class Listed:
+class Listed(Files):
     """Names and sizes of files that were listed, in this order."""
 
     kind = "folder"
@@ -97,7 +101,10 @@ class FolderFiles(Listed):
         super().__init__(*_images(below(folder, is_image)))
 
     def read(self, index: int) -> bytes:
-        return read(os.path.join(self._root, self.name(index)), self.name(index))
+        return read(self.place(index), self.name(index))
+
+    def place(self, index: int) -> str:
+        return os.path.join(self._root, self.name(index))
 
 
 class UrlFiles(Listed):

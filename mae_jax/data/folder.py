@@ -31,17 +31,25 @@ class FolderSource(Source):
         or over `all`, which is every image; a share of a split (`all[:90%]`) is drawn over a fixed
         shuffle, and takes images of one group together.
       classes: the labels' names in order, where another split has settled them.
+      unread: give paths of files in the place of what is in them.
 
     Raises:
-      UsageError: nothing is there, no image in it, no such split, or a label not in `classes`.
+      UsageError: nothing is there, no image in it, no such split, or a label not in `classes`; or
+        what lies there is not files by themselves, and paths are asked for.
     """
 
-    def __init__(self, folder: str, split: str, classes: Sequence[str] = ()):
-        self._files = open_files(folder)
+    def __init__(
+        self, folder: str, split: str, classes: Sequence[str] = (), *, unread: bool = False
+    ):
+        self._files, self._unread = open_files(folder), unread
         if not len(self._files):
             raise UsageError(
                 f"data.folder {folder!r} has no images{others_in(folder)}; known are files ending "
                 f"in {', '.join(SUFFIXES)}"
+            )
+        if unread and self._files.place(0) is None:
+            raise UsageError(
+                f"data.window is of TIFF files on a local disk, and data.folder {folder!r} has none"
             )
         said, everything = self._files.said, np.arange(len(self._files))
         parts = _sub_folders(self._files) if said.splits is None else said.splits
@@ -106,7 +114,8 @@ class FolderSource(Source):
 
     def __getitem__(self, index: int) -> Record:
         at = int(self._indices[index])
-        return Record(self._files.read(at), int(self._labels[index]), self._files.name(at))
+        data = self._files.place(at) if self._unread else self._files.read(at)
+        return Record(data, int(self._labels[index]), self._files.name(at))
 
     def name(self, index: int) -> str:
         """Of a record, without reading it."""

@@ -15,31 +15,17 @@ import numpy as np
 import simplejpeg
 from PIL import Image as Pillow
 
-from mae_jax.data import arrays
-from mae_jax.data.resample import Box, resample
+from mae_jax.data import arrays, large
+from mae_jax.data.form import Form
+from mae_jax.data.resample import Box, resample, resample_with_gaps
 from mae_jax.errors import BrokenRecord
-from mae_jax.pixels import MAX_PIXELS
 
 _FINER = 3  # pixels decoded per pixel shown, at least, where a view is to be as published
+_GDAL_NODATA = 42113  # a tag of TIFF files
 _JPEG = b"\xff\xd8\xff"
 # Pillow knows many more, and for some of them, such as PostScript, it starts programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """What pixels are to be.
-
-    Attributes:
-      channels: values per pixel.
-      floats: float32 instead of uint8: integers over their range, floats as they are.
-      max_pixels: height times width that a header may say.
-    """
-
-    channels: int
-    floats: bool = False
-    max_pixels: int = MAX_PIXELS
 
 
 class Image(Protocol):
@@ -62,25 +48,32 @@ class Image(Protocol):
         """
         ...
 
+    def moved(self, box: Box, rng: np.random.Generator) -> Box:
+        """What training sees in place of a part: of a window, one beside it."""
+        del rng
+        return box
 
-class Pixels:
+
+class Pixels(Image):
     """A decoded image.
 
     Args:
       pixels: (H, W, C) uint8 or float32.
+      gaps: whether some may be NaN, having no data.
     """
 
-    def __init__(self, pixels: np.ndarray):
-        self.pixels = pixels
+    def __init__(self, pixels: np.ndarray, gaps: bool = False):
+        self.pixels, self._gaps = pixels, gaps and bool(np.isnan(pixels).any())
         self.height, self.width = pixels.shape[:2]
 
     def views(
         self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
     ) -> list[np.ndarray]:
-        return [resample(self.pixels, box, size, around=around) for box in boxes]
+        resized = resample_with_gaps if self._gaps else resample
+        return [resized(self.pixels, box, size, around=around) for box in boxes]
 
 
-class Jpeg:
+class Jpeg(Image):
     """A JPEG file that is decoded when a view is asked for, and then only as finely as needed.
 
     The decoder leaves out frequencies that the view would not show: it shrinks by 2, 4 or 8 where
@@ -97,12 +90,7 @@ class Jpeg:
     def views(
         self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
     ) -> list[np.ndarray]:
-        shrink, finer = 1, 2 * _FINER if around else 2
-        while shrink < 8 and all(
-            box[2] >= finer * shrink * size[1] and box[3] >= finer * shrink * size[0]
-            for box in boxes
-        ):
-            shrink *= 2
+        shrink = max(by for by in (1, 2, 4, 8) if by == 1 or _fine(boxes, size, by, around))
         try:
             pixels = simplejpeg.decode_jpeg(
                 self._data,
@@ -120,22 +108,74 @@ class Jpeg:
         return [resample(pixels, box, size, around=around) for box in whole]
 
 
-def open_image(data: bytes | np.ndarray, form: Form, name: str) -> Image:
+class Seen(Image):
+    """A window of a large file, of which what a view needs is read when it is asked for.
+
+    Where the file has smaller copies of its image, a view is made of the smallest that is as fine
+    as a JPEG file would be decoded.
+    """
+
+    def __init__(self, window: large.Window, form: Form, name: str):
+        self._window, self._form, self._name = window, form, name
+        self.height, self.width = window.box.height, window.box.width
+
+    def views(
+        self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
+    ) -> list[np.ndarray]:
+        path, name = self._window.path, self._name
+        copies = enumerate(large.levels(path, name))
+        fine = [(by, level) for level, by in copies if _fine(boxes, size, by, around)]
+        by, level = max(fine, default=(1, None))
+        made = []
+        for x, y, width, height in boxes:
+            left, top = self._window.box.left + x, self._window.box.top + y
+            wide = left, top, width, height
+            if around:
+                # As far as the filter reaches, and a pixel more.
+                across = 2 * max(width / size[1], by) + by
+                down = 2 * max(height / size[0], by) + by
+                wide = left - across, top - down, width + 2 * across, height + 2 * down
+            found = large.read(path, wide, self._form, name, level)
+            inside = (
+                left * found.across - found.left,
+                top * found.down - found.top,
+                width * found.across,
+                height * found.down,
+            )
+            part = Pixels(found.pixels, gaps=self._form.nodata is not None)
+            made += part.views([inside], size, around=around)
+        return made
+
+    def moved(self, box: Box, rng: np.random.Generator) -> Box:
+        """Half a window away, at most, and inside the image."""
+        (left, top, width, height), whole = self._window.box, self._window.image
+        x, y = (
+            int(rng.integers(max(at - side // 2, 0), min(at + side // 2, most - side) + 1)) - at
+            for at, side, most in ((left, width, whole[0]), (top, height, whole[1]))
+        )
+        return (box[0] + x, box[1] + y, *box[2:])
+
+
+def open_image(data: bytes | np.ndarray | large.Window, form: Form, name: str) -> Image:
     """Opens an image, decoding what cannot be decoded in part.
 
     Args:
-      data: an encoded image; the bytes of an .npy or .npz file; or an array (H, W) or (H, W, C).
+      data: an encoded image; the bytes of an .npy or .npz file; an array (H, W) or (H, W, C); or
+        a window of a large file.
       form: what its pixels are to be.
       name: what to call the record in errors.
 
     Raises:
       BrokenRecord: it cannot be read as such.
     """
+    if isinstance(data, large.Window):
+        return Seen(data, form, name)
+    gaps = form.nodata is not None
     if isinstance(data, np.ndarray):
-        return Pixels(arrays.convert(data, form.channels, form.floats, name))
+        return Pixels(arrays.convert(data, form, name), gaps)
     if arrays.is_array(data):
-        return Pixels(arrays.read(data, form.channels, form.floats, form.max_pixels, name))
-    if form.channels in (1, 3) and is_jpeg(data):
+        return Pixels(arrays.read(data, form, name), gaps)
+    if form.channels in (1, 3) and is_jpeg(data) and not form.exact:
         try:
             height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
@@ -143,12 +183,18 @@ def open_image(data: bytes | np.ndarray, form: Form, name: str) -> Image:
         if space in ("YCbCr", "Gray", "RGB"):
             _check_size(height, width, form, name)
             return Jpeg(data, height, width, form, name)
-    return Pixels(_with_pillow(data, form, name))
+    return Pixels(_with_pillow(data, form, name), gaps)
 
 
 def is_jpeg(data: bytes) -> bool:
     """Whether these bytes begin as a JPEG file's do."""
     return data[:3] == _JPEG
+
+
+def _fine(boxes: Sequence[Box], size: tuple[int, int], by: int, around: bool) -> bool:
+    """Whether an image that is smaller by a factor is fine enough for views of these boxes."""
+    finer = (_FINER if around else 1) * by
+    return all(box[2] >= finer * size[1] and box[3] >= finer * size[0] for box in boxes)
 
 
 def decode(data: bytes | np.ndarray, form: Form, name: str) -> np.ndarray:
@@ -203,9 +249,10 @@ def _stacked(image, pages, form, name):
         image.seek(page)
         _check_size(image.height, image.width, form, name)
         planes.append(np.asarray(image))
+    tag = _tag(image, form, name)
     if len({plane.shape for plane in planes}) > 1 or planes[0].ndim != 2:
         raise BrokenRecord(f"{name}: its {pages} pages are not grey images of one size")
-    return arrays.convert(np.stack(planes, axis=-1), form.channels, form.floats, name)
+    return arrays.convert(np.stack(planes, axis=-1), form, name, tag)
 
 
 def _of_mode(image, form, name):
@@ -213,19 +260,42 @@ def _of_mode(image, form, name):
         raise BrokenRecord(
             f"{name}: an image of mode {image.mode} has 1 to 4 channels, not {form.channels}"
         )
+    tag = _tag(image, form, name)
     if image.mode == "F" or image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values to 255 instead of scaling them.
         grey = np.asarray(image)
         if image.mode == "I" and grey.size and grey.min() >= 0 and grey.max() < 2**16:
             grey = grey.astype(np.uint16)
-        grey = arrays.convert(grey, 1, form.floats, name)
+        grey = arrays.convert(grey, dataclasses.replace(form, channels=1), name, tag)
         if form.channels in (1, 3):
             return np.repeat(grey, form.channels, axis=-1)
         raise BrokenRecord(f"{name}: a grey image cannot have {form.channels} channels")
+    transparent = image.has_transparency_data
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        image = image.convert("RGBA" if transparent else "RGB")
     mode = _MODES[form.channels]
+    if form.alpha and form.channels in (1, 3) and transparent:
+        # One channel more, which says where there is data; colours under it stay as they are.
+        pixels = np.array(image.convert("RGBA"))
+        colours = np.array(image.convert("RGB").convert(mode)).reshape(*pixels.shape[:2], -1)
+        pixels = np.concatenate([colours, pixels[..., 3:]], axis=-1)
+        return arrays.convert(pixels, form, name)
     if form.channels in (2, 4) and image.mode != mode:
         raise BrokenRecord(f"{name}: mode {image.mode}, expected {form.channels} channels, {mode}")
     pixels = np.array(image if image.mode == mode else image.convert(mode))
-    return arrays.convert(pixels, form.channels, form.floats, name)
+    return arrays.convert(pixels, form, name, tag)
+
+
+def _tag(image, form, name) -> str | None:
+    """The value of pixels without data, where a TIFF has GDAL's tag for it and it is asked for."""
+    said = getattr(image, "tag_v2", {}).get(_GDAL_NODATA)
+    if said is None or form.nodata != "gdal":
+        return None
+    said = str(said).strip("\0 ")
+    try:
+        float(said)
+    except ValueError:
+        raise BrokenRecord(
+            f"{name}: its tag of pixels without data says {said!r}, no number"
+        ) from None
+    return said

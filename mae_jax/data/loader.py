@@ -14,6 +14,7 @@ import numpy as np
 
 from mae_jax.data import augment, images, memory, workers
 from mae_jax.data.broken import Ledger, first_sound
+from mae_jax.data.form import Form
 from mae_jax.data.jitter import ColourJitter
 from mae_jax.data.order import Order, view_rng
 from mae_jax.data.randaugment import RandAugment
@@ -60,10 +61,9 @@ class Picture:
         )
 
     @property
-    def form(self) -> images.Form:
+    def form(self) -> Form:
         """What an image is decoded to."""
-        pixels = self.pixels
-        return images.Form(pixels.channels, pixels.floats, pixels.max_pixels)
+        return Form.of(self.pixels)
 
     def augmented(
         self, image: images.Image, rngs: Sequence[np.random.Generator], wanted: Sequence[int] = (0,)
@@ -75,7 +75,7 @@ class Picture:
           rngs: one for each view.
           wanted: which of the views to make; all of them decide how finely it is decoded.
         """
-        boxes = [self._box(image, rng) for rng in rngs]
+        boxes = [image.moved(self._box(image, rng), rng) for rng in rngs]
         mirrored = [self.flip and rng.random() < 0.5 for rng in rngs]
         # Crops that are not random in size are those of an image that was resized as a whole.
         views = image.views(boxes, self.pixels.size, around=self.crop != "random")
@@ -129,7 +129,7 @@ class Decoder:
         if self._cache is None:
             return images.open_image(record.data, self._form, record.name), record.label
         pixels = images.decode(record.data, self._form, record.name)
-        self._cache[index] = images.Pixels(pixels), record.label
+        self._cache[index] = images.Pixels(pixels, self._form.nodata is not None), record.label
         return self._cache[index]
 
 

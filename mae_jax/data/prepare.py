@@ -16,6 +16,7 @@ from PIL import Image
 
 from mae_jax.data import images, prepared, processes
 from mae_jax.data.files import Files
+from mae_jax.data.form import Form
 from mae_jax.data.opening import open_files
 from mae_jax.data.progress import Progress, say
 from mae_jax.errors import BrokenRecord, UsageError
@@ -90,7 +91,7 @@ class Maker:
             return data
         scale = self.shrink / min(width, height)
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        opened = images.open_image(data, images.Form(channels), name)
+        opened = images.open_image(data, Form(channels), name)
         (pixels,) = opened.views([(0, 0, width, height)], size)
         if image.format == "JPEG":
             space, subsampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
@@ -110,7 +111,8 @@ def check(data: bytes, name: str) -> None:
         images.arrays.check(data, MAX_PIXELS, name)
     else:
         # Only as float every kind of image can be had; JPEG files are had as uint8 faster.
-        images.decode(data, images.Form(3, floats=not images.is_jpeg(data)), name)
+        floats = not images.is_jpeg(data)
+        images.decode(data, Form(3, floats, nodata="nan" if floats else None), name)
 
 
 def prepare(

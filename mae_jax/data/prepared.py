@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
+from mae_jax.data.files import Files
 from mae_jax.data.names import Names
 from mae_jax.data.said import Said
 from mae_jax.errors import BrokenRecord, UsageError
@@ -122,7 +123,7 @@ def _incomplete(folder, reason):
     return UsageError(f"data.folder {str(folder)!r} is no complete prepared set: {reason}")
 
 
-class PreparedFiles:
+class PreparedFiles(Files):
     """The files in a prepared set.
 
     Raises:

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mae_jax.data import large
+
 NO_LABEL = -1
 
 Batch = dict[str, np.ndarray]  # arrays with a row for each of some records, by what they are
@@ -13,9 +15,12 @@ Batch = dict[str, np.ndarray]  # arrays with a row for each of some records, by 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image, still encoded, its label (NO_LABEL where there is none), and its name."""
+    """One image, still encoded, its label (NO_LABEL where there is none), and its name.
 
-    data: bytes | np.ndarray
+    Its data may also be where the image lies: the path of a file, or a window of one.
+    """
+
+    data: bytes | np.ndarray | str | large.Window
     label: int
     name: str
 
@@ -31,10 +36,12 @@ class Source(Protocol):
       classes: the labels' names in order; empty where there are no labels.
       unlabelled: why there are none, as the end of a sentence; empty where there are, or where
         there is nothing to say about it.
+      noun: what a record is called.
     """
 
     classes: Sequence[str] = ()
     unlabelled: str = ""
+    noun: str = "image"
 
     def __len__(self) -> int: ...
 

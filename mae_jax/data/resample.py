@@ -65,6 +65,21 @@ def resample(
     return made
 
 
+def resample_with_gaps(
+    pixels: np.ndarray, box: Box, size: tuple[int, int], *, around: bool = False
+) -> np.ndarray:
+    """As `resample`, of float32 pixels that are NaN where there is no data.
+
+    A pixel of the result is the mean of those with data under the filter, by their weights in it;
+    NaN where these are less than half of all.
+    """
+    known = ~np.isnan(pixels)
+    total = resample(np.where(known, pixels, 0), box, size, around=around)
+    weight = resample(known.astype(np.float32), box, size, around=around)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight >= 0.5, total / weight, np.float32(np.nan))
+
+
 def _by_cykooz(part: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray | None:
     """The box of a part; None for pixels that the library does not know."""
     types = {

@@ -13,8 +13,10 @@ from mae_jax.data import splits, tables
 from mae_jax.data.folder import FileSource, FolderSource
 from mae_jax.data.opening import holds_images, is_there, roots
 from mae_jax.data.records import NO_LABEL, Record, Source
+from mae_jax.data.subset import Subset
 from mae_jax.data.tfds_sets import TfdsSource
 from mae_jax.data.together import Together
+from mae_jax.data.windows import Windows
 from mae_jax.errors import UsageError
 
 
@@ -44,57 +46,6 @@ class ArraySource(Source):
         for image in self._images:
             digest.update(np.ascontiguousarray(image).tobytes())
         return {"kind": "arrays", "records": len(self), "sha256": digest.hexdigest()}
-
-
-class Subset(Source):
-    """Some records of another source, in a given order.
-
-    Sets that it has records of keep their shares.
-
-    Raises:
-      ValueError: the records of one set do not lie in a row.
-    """
-
-    def __init__(self, source: Source, indices: Sequence[int]):
-        self._source, self._indices = source, np.asarray(indices, int)
-        self.classes, self.unlabelled = source.classes, source.unlabelled
-        sets = np.searchsorted(np.cumsum(source.parts), self._indices, side="right")
-        if (np.diff(sets) < 0).any():
-            raise ValueError("a subset of several sets must take them one after the other")
-        counts = np.bincount(sets, minlength=len(source.parts))
-        self._parts = tuple(int(n) for n in counts if n)
-        self._shares = source.shares
-        if source.shares is not None:
-            pairs = zip(source.shares, counts, strict=True)
-            self._shares = tuple(share for share, n in pairs if n)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Record:
-        return self._source[int(self._indices[index])]
-
-    def name(self, index: int) -> str:
-        return self._source.name(int(self._indices[index]))
-
-    def labels(self) -> np.ndarray:
-        return self._source.labels()[self._indices]
-
-    def known_labels(self) -> np.ndarray | None:
-        labels = self._source.known_labels()
-        return None if labels is None else labels[self._indices]
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        return self._parts
-
-    @property
-    def shares(self) -> tuple[float, ...] | None:
-        return self._shares
-
-    def fingerprint(self) -> dict[str, Any]:
-        chosen = hashlib.sha256(self._indices.astype("<i8").tobytes()).hexdigest()
-        return {"kind": "subset", "chosen": chosen, "of": self._source.fingerprint()}
 
 
 class Mixture(Source):
@@ -173,17 +124,28 @@ def open_source(data, split: str, classes: Sequence[str] = ()) -> Source:
     Raises:
       UsageError: the data is not there, or not as the config says.
     """
+    unread = data.window is not None
     if data.mixture:
-        return Mixture(
-            [_open(name, split, data.dir, classes) for name, _ in data.mixture],
-            [float(weight) for _, weight in data.mixture],
-        )
-    if data.folder is None:
-        return TfdsSource(data.name, split, data.dir)
-    if data.labels is None:
-        return _at(data.folder, split, classes)
-    labels = tables.read(data.labels, _at(data.folder, splits.ALL))
-    return tables.Labelled(_at(data.folder, split), labels, classes)
+        shares = [float(weight) for _, weight in data.mixture]
+        sets = [_open(name, split, data.dir, classes, unread) for name, _ in data.mixture]
+        source: Source = Mixture(sets, shares)
+    elif data.folder is None:
+        source = TfdsSource(data.name, split, data.dir)
+    elif data.labels is None:
+        source = _at(data.folder, split, classes, unread)
+    else:
+        labels = tables.read(data.labels, _at(data.folder, splits.ALL, unread=unread))
+        source = tables.Labelled(_at(data.folder, split, unread=unread), labels, classes)
+    if not unread:
+        return source
+    return Windows(
+        source,
+        data.window,
+        background=data.background,
+        share=data.background_share,
+        floats=data.pixels == "float32",
+        nodata=data.nodata,
+    )
 
 
 def labelled(source: Source) -> Source:
@@ -197,17 +159,18 @@ def labelled(source: Source) -> Source:
     return Subset(source, chosen)
 
 
-def _at(folder: str, split: str, classes: Sequence[str] = ()) -> Source:
+def _at(folder: str, split: str, classes: Sequence[str] = (), unread: bool = False) -> Source:
     """The images at one place, or at several with commas between them."""
     places = roots(folder)
-    if len(places) == 1:
-        return FolderSource(places[0], split, classes)
-    return Together([FolderSource(place, split, classes) for place in places], places)
+    sets = [FolderSource(place, split, classes, unread=unread) for place in places]
+    return sets[0] if len(sets) == 1 else Together(sets, places)
 
 
-def _open(name, split, directory, classes):
+def _open(name, split, directory, classes, unread):
     if is_there(name):
-        return FolderSource(name, split, classes)
+        return FolderSource(name, split, classes, unread=unread)
+    if unread:
+        raise UsageError(f"data.window is of TIFF files, and data.mixture {name!r} is no folder")
     return TfdsSource(name, split, directory)
 
 

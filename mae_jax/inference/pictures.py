@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mae_jax.data import sources
-from mae_jax.errors import UsageError
+from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.inference.views import views
 from mae_jax.models import masking, patches, sizes, targets
 from mae_jax.models.mae import MaskedAutoencoder
@@ -68,9 +68,9 @@ def reconstruct(
     model: MaskedAutoencoder = model_lib.build(weights)
     key = jax.random.key(seed)
     noise = masking.draw(sample, key, len(originals), d.grid, unit)
-    standard = pixels.standardise(jnp.asarray(originals))
-    output = model(standard, mask_ratio=ratio, noise=noise)
-    made = np.asarray(pixels.restored(model.predicted_images(standard, output)))
+    standard, known = (f(jnp.asarray(originals)) for f in (pixels.standardise, pixels.known))
+    output = model(standard, mask_ratio=ratio, noise=noise, known=known)
+    made = np.asarray(pixels.restored(model.predicted_images(standard, output, known)))
     shown = pixels.shown(originals, like=originals)
     sheet = reconstruction.panel(
         {
@@ -126,4 +126,6 @@ def _open(images, weights) -> np.ndarray:
     source = sources.open_images(images)
     some = np.unique(np.linspace(0, len(source) - 1, _IMAGES).round().astype(int))
     (found,) = views(source, weights.pixels, some, _IMAGES)
+    if not found.sound.any():
+        raise BrokenRecord(f"no image of {str(images)!r} that was to be drawn can be read")
     return found.images[found.sound]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from mae_jax.config.schema import SCHEMA
-from mae_jax.data import images, loader, sources
+from mae_jax.data import images, large, loader, sources
 from mae_jax.data.broken import Ledger
 from mae_jax.data.progress import say
 from mae_jax.data.records import NO_LABEL
@@ -88,9 +88,11 @@ def views(
                 yield Views(part, np.stack(made), labels, digests, sound)
 
 
-def digest(data: bytes | np.ndarray) -> int:
+def digest(data: bytes | np.ndarray | large.Window) -> int:
     """64 bits that tell one record's bytes from another's."""
-    content = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
+    if isinstance(data, np.ndarray):
+        data = np.ascontiguousarray(data).tobytes()
+    content = data if isinstance(data, bytes) else repr(data).encode()  # which window of what file
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
@@ -107,8 +109,13 @@ def pixels_for(weights: Weights, config=None) -> Pixels:
         return pixels
     data = config.data
     wrong = [] if data.pixels in (None, pixels.kind) else ["pixels"]
-    theirs = {"pixels": repr(pixels.kind), "mean": pixels.mean, "std": pixels.std}
-    wrong += [n for n in ("mean", "std") if data[n] and not same_values(data[n], theirs[n])]
+    if data.nodata not in (None, pixels.nodata):
+        wrong.append("nodata")
+    theirs = {name: repr(getattr(pixels, name)) for name in ("mean", "std", "nodata")}
+    theirs["pixels"] = repr(pixels.kind)
+    wrong += [
+        n for n in ("mean", "std") if data[n] and not same_values(data[n], getattr(pixels, n))
+    ]
     for name in wrong:
         raise UsageError(
             f"data.{name} is {data[name]!r}, and {weights.origin.get('source')!r} was given "

@@ -19,7 +19,8 @@ class Output(NamedTuple):
     """What a forward pass gives.
 
     Attributes:
-      loss: scalar float32, mean over the hidden patches of the batch, or over all of them.
+      loss: scalar float32, mean over images of the mean over their hidden patches, or over all of
+        them.
       pred: (B, N, P) float32, predictions for all patches in raster order; of another target than
         pixels as many numbers as that has.
       mask: (B, N) float32, 1 where a patch was hidden.
@@ -136,6 +137,7 @@ class MaskedAutoencoder(nnx.Module):
         key: jax.Array | None = None,
         noise: jax.Array | None = None,
         codes: jax.Array | None = None,
+        known: jax.Array | None = None,
     ) -> Output:
         """Hides patches, encodes the rest, predicts the hidden ones.
 
@@ -146,19 +148,22 @@ class MaskedAutoencoder(nnx.Module):
           noise: (B, N), instead of a key: the patches of lowest noise stay visible. A mask of
             one's own (1 = hidden) is such a noise.
           codes: (B, N), what a model of tokens is to predict.
+          known: (B, *spatial, C), which values of the images have data; all by default. The others
+            are in neither target nor loss, whatever they are, and the encoder sees 0 for them. An
+            image's loss is then the mean over those of its hidden values that have data.
 
         Raises:
-          ValueError: neither or both of `key` and `noise`, no codes where they are needed, or
-            images of another shape.
+          ValueError: neither or both of `key` and `noise`, no codes where they are needed, images
+            of another shape, or `known` with a target of whole patches.
         """
+        images = self._with_data(images, known)
         ratio = self.mask_ratio if mask_ratio is None else mask_ratio
         sizes.check_mask_ratio(ratio, self.dimensions.grid, self.mask_unit)
         masks = self.draw_masks(images, mask_ratio=ratio, key=key, noise=noise)
         latent = self.encode(images, masks)
         pred = self.decode(latent, masks)
-        error_BN, counts_BN = self.patch_errors(images, pred, codes), self.counts(masks.mask_BN)
-        loss = (error_BN * counts_BN).sum() / counts_BN.sum()
-        return Output(loss, pred, masks.mask_BN, latent)
+        loss_B = self.losses(images, pred, masks.mask_BN, codes=codes, known=known)
+        return Output(loss_B.mean(), pred, masks.mask_BN, latent)
 
     def loss(
         self,
@@ -166,6 +171,7 @@ class MaskedAutoencoder(nnx.Module):
         *,
         noise: jax.Array,
         standardise: Callable[[jax.Array], jax.Array] = lambda patches: patches,
+        known: Callable[[jax.Array], jax.Array | None] = lambda patches: None,
         codes: jax.Array | None = None,
     ) -> jax.Array:
         """The loss of a call, scalar float32, from predictions of the patches it is of alone.
@@ -175,6 +181,8 @@ class MaskedAutoencoder(nnx.Module):
           noise: (B, N), as of a call.
           standardise: makes of patches, (B, any, P), what a call would have. Images of bytes are
             cut into patches, and those chosen, in a quarter of the memory.
+          known: which values of patches, as `standardise` takes them, have data; None: all. Of the
+            others it makes any finite numbers.
           codes: as of a call.
         """
         masks = self.draw_masks(images, mask_ratio=self.mask_ratio, noise=noise)
@@ -187,11 +195,19 @@ class MaskedAutoencoder(nnx.Module):
         hidden = self.loss_on == "hidden"
         pred = self.decoder(latent, masks, hidden=hidden)
         if codes is None:
-            true = patches.take(patches_BNP, masks.hide_BM) if hidden else patches_BNP
-            true = self.target(standardise(true).astype(jnp.float32))
+            values = patches.take(patches_BNP, masks.hide_BM) if hidden else patches_BNP
+            told = known(values)
+            true = self.target(standardise(values).astype(jnp.float32), told)
         else:
-            true = jnp.take_along_axis(codes, masks.hide_BM, axis=1) if hidden else codes
-        return self.target.errors(pred, true).mean()
+            true, told = (
+                jnp.take_along_axis(codes, masks.hide_BM, axis=1) if hidden else codes,
+                None,
+            )
+        errors = self.target.errors(pred, true)
+        if told is None:
+            return errors.mean()
+        self._check_separable()
+        return (jnp.where(told, errors, 0).sum((1, 2)) / jnp.maximum(told.sum((1, 2)), 1)).mean()
 
     def draw_masks(
         self,
@@ -224,21 +240,62 @@ class MaskedAutoencoder(nnx.Module):
         return self.decoder(latent, masks, hidden=False)
 
     def patch_errors(
-        self, images: jax.Array, pred: jax.Array, codes: jax.Array | None = None
+        self,
+        images: jax.Array,
+        pred: jax.Array,
+        codes: jax.Array | None = None,
+        known: jax.Array | None = None,
     ) -> jax.Array:
-        """Error of each patch, (B, N) float32, against the target; of pixels the mean square."""
+        """Error of each patch, (B, N) float32, against the target; of pixels the mean square.
+
+        Args:
+          As of a call, and its predictions.
+        """
         sizes.check_images(images, self.dimensions)
-        true = codes
-        if codes is None:
-            true = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
-            true = self.target(true)
-        return self.target.errors(pred, true).mean(-1)
+        if codes is not None:
+            return self.target.errors(pred, codes).mean(-1)
+        images = self._with_data(images, known)
+        true = patches.patchify(images.astype(jnp.float32), self.dimensions.patch_size)
+        if known is None:
+            return self.target.errors(pred, self.target(true)).mean(-1)
+        told = patches.patchify(known, self.dimensions.patch_size)
+        errors = jnp.where(told, self.target.errors(pred, self.target(true, told)), 0)
+        return errors.sum(-1) / jnp.maximum(told.sum(-1), 1)
 
-    def counts(self, mask_BN: jax.Array) -> jax.Array:
-        """(B, N): 1 for the patches that the loss is the mean of, from those that are hidden."""
-        return mask_BN if self.loss_on == "hidden" else jnp.ones_like(mask_BN)
+    def losses(
+        self,
+        images: jax.Array,
+        pred: jax.Array,
+        mask_BN: jax.Array,
+        *,
+        codes: jax.Array | None = None,
+        known: jax.Array | None = None,
+    ) -> jax.Array:
+        """Of each image the loss, (B,) float32; 0 where nothing that it is of has data.
 
-    def predicted_images(self, images: jax.Array, output: Output) -> jax.Array:
+        Args:
+          As of a call, and what it gave.
+        """
+        counts = mask_BN if self.loss_on == "hidden" else jnp.ones_like(mask_BN)
+        if known is not None:
+            counts *= patches.patchify(known, self.dimensions.patch_size).mean(-1)
+        total = (self.patch_errors(images, pred, codes, known) * counts).sum(1)
+        return total / jnp.maximum(counts.sum(1), jnp.finfo(jnp.float32).tiny)
+
+    def _with_data(self, images, known):
+        """Images with 0 where they have no data."""
+        if known is None:
+            return images
+        self._check_separable()
+        return jnp.where(known, images, 0)
+
+    def _check_separable(self):
+        if not self.target.separable:
+            raise ValueError("a target of whole patches cannot leave out values without data")
+
+    def predicted_images(
+        self, images: jax.Array, output: Output, known: jax.Array | None = None
+    ) -> jax.Array:
         """Reconstructions (B, *spatial, C): visible patches pasted back, norm-pix undone.
 
         With a norm-pix target the model predicts a patch only up to its mean and deviation; those
@@ -249,7 +306,9 @@ class MaskedAutoencoder(nnx.Module):
         """
         d = self.dimensions
         sizes.check_images(images, d)
+        images = self._with_data(images, known)
         truth = patches.patchify(images.astype(jnp.float32), d.patch_size)
-        pred = self.target.picture(output.pred, truth)
+        told = None if known is None else patches.patchify(known, d.patch_size)
+        pred = self.target.picture(output.pred, truth, told)
         filled = jnp.where(output.mask[..., None] > 0, pred, truth)
         return patches.unpatchify(filled, d.grid, d.patch_size)

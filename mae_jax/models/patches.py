@@ -56,16 +56,26 @@ def unpatchify(patches_BNP: jax.Array, grid: Sequence[int], patch_size: Sequence
     return x.reshape(batch, *spatial, channels)
 
 
-def moments(patches_BNP: jax.Array) -> tuple[jax.Array, jax.Array]:
+def moments(
+    patches_BNP: jax.Array, known_BNP: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of each patch over all its values, both (B, N, 1).
 
     The variance is the unbiased one, with 1e-6 added before the root (paper, section 3,
     "reconstruction target").
+
+    Args:
+      known_BNP: which values count; all of them by default.
     """
-    values = patches_BNP.shape[-1]
-    mean = patches_BNP.mean(-1, keepdims=True)
-    variance = jnp.square(patches_BNP - mean).sum(-1, keepdims=True) / max(values - 1, 1)
-    return mean, jnp.sqrt(variance + 1e-6)
+    if known_BNP is None:
+        values = patches_BNP.shape[-1]
+        mean = patches_BNP.mean(-1, keepdims=True)
+        variance = jnp.square(patches_BNP - mean).sum(-1, keepdims=True) / max(values - 1, 1)
+        return mean, jnp.sqrt(variance + 1e-6)
+    count = known_BNP.sum(-1, keepdims=True)
+    mean = jnp.where(known_BNP, patches_BNP, 0).sum(-1, keepdims=True) / jnp.maximum(count, 1)
+    squares = jnp.square(jnp.where(known_BNP, patches_BNP - mean, 0)).sum(-1, keepdims=True)
+    return mean, jnp.sqrt(squares / jnp.maximum(count - 1, 1) + 1e-6)
 
 
 def sincos_positions(grid: Sequence[int], width: int) -> np.ndarray:

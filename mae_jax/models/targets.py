@@ -24,27 +24,35 @@ class Target(nnx.Module):
     Attributes:
       values: how many numbers the decoder predicts of a patch.
       pictured: whether they say what the patch looks like.
+      separable: whether each of them stands for one value of the patch, so that some can be left
+        out.
     """
 
-    pictured = True
+    pictured = separable = True
 
     def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
         if size not in (None, pixels):
             raise ValueError(f"target_size {size} must be the {pixels} values of a patch")
         self.values, self.norm_pix = pixels, norm_pix
 
-    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
-        """(B, any, P) standardised true patches to what is to be predicted of them."""
+    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
+        """(B, any, P) standardised true patches to what is to be predicted of them.
+
+        Args:
+          known_BNP: which values have data; all of them by default. Only these are told of.
+        """
         if not self.norm_pix:
             return patches_BNP
-        mean, deviation = patches.moments(patches_BNP)
+        mean, deviation = patches.moments(patches_BNP, known_BNP)
         return (patches_BNP - mean) / deviation
 
     def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
         """How far off predictions (B, any, values) are, (B, any, any); the loss is its mean."""
         return jnp.square(pred - true)
 
-    def picture(self, pred: jax.Array, patches_BNP: jax.Array) -> jax.Array:
+    def picture(
+        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
+    ) -> jax.Array:
         """Predictions as standardised patches, (B, N, P).
 
         With norm-pix a patch is predicted only up to its mean and deviation; those of the true
@@ -52,7 +60,7 @@ class Target(nnx.Module):
         """
         if not self.norm_pix:
             return pred
-        mean, deviation = patches.moments(patches_BNP)
+        mean, deviation = patches.moments(patches_BNP, known_BNP)
         return pred * deviation + mean
 
 
@@ -62,6 +70,8 @@ class PrincipalComponents(Target):
     The principal directions are those of the training patches, normalised first with norm-pix.
     They are measured once, when training starts (`train.directions`).
     """
+
+    separable = False
 
     def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
         super().__init__(pixels, norm_pix=norm_pix)
@@ -74,13 +84,15 @@ class PrincipalComponents(Target):
         self.mean = FixedTable(jnp.zeros((pixels,)))
         self.components = FixedTable(jnp.zeros((self.values, pixels)))  # a direction per row
 
-    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
-        rest_BNP = super().__call__(patches_BNP) - self.mean[...][None, None]
+    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
+        rest_BNP = super().__call__(patches_BNP, known_BNP) - self.mean[...][None, None]
         return jnp.matmul(rest_BNP, self.components[...].T, precision="highest")
 
-    def picture(self, pred: jax.Array, patches_BNP: jax.Array) -> jax.Array:
+    def picture(
+        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
+    ) -> jax.Array:
         rest_BNP = jnp.matmul(pred, self.components[...], precision="highest")
-        return super().picture(rest_BNP + self.mean[...][None, None], patches_BNP)
+        return super().picture(rest_BNP + self.mean[...][None, None], patches_BNP, known_BNP)
 
 
 class Tokens(Target):
@@ -89,20 +101,22 @@ class Tokens(Target):
     Codes come with the batch, as they are not a function of the patch alone.
     """
 
-    pictured = False
+    pictured = separable = False
 
     def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
         if size is None or size < 2:
             raise ValueError(f"target_size {size} must be how many tokens there are, at least 2")
         self.values = size
 
-    def __call__(self, patches_BNP: jax.Array) -> jax.Array:
+    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
         raise ValueError("a model that predicts tokens needs codes=, those of a tokenizer")
 
     def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(pred, true)[..., None]
 
-    def picture(self, pred: jax.Array, patches_BNP: jax.Array) -> jax.Array:
+    def picture(
+        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
+    ) -> jax.Array:
         raise ValueError("tokens cannot be drawn")
 
 

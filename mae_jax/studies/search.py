@@ -19,7 +19,7 @@ from mae_jax.train.stop import Stop
 _OTHER_LOSS = (
     "model.mask_ratio", "model.norm_pix", "model.sampling", "model.patch_size", "model.image_size",
     "data.name", "data.folder", "data.mixture", "data.pixels", "data.mean", "data.std",
-    "data.eval_split", "data.eval_crop",
+    "data.nodata", "data.eval_split", "data.eval_crop",
 )  # fmt: skip
 _LOST = 60.0  # seconds after which a trial that has no folder has lost its process
 

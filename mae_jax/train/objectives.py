@@ -179,28 +179,30 @@ class Reconstruct(Objective):
         return drawn
 
     def loss(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
-        standardise = self.pixels.standardise
-        drawn = dict(noise=batch["noise"], codes=batch.get("codes"))
-        return model.loss(batch["image"], standardise=standardise, **drawn)
+        return model.loss(
+            batch["image"],
+            noise=batch["noise"],
+            standardise=self.pixels.standardise,
+            known=self.pixels.known,
+            codes=batch.get("codes"),
+        )
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
-        images = self.pixels.standardise(batch["image"])
-        codes = batch.get("codes")
-        output = model(images, noise=batch["noise"], codes=codes)
-        counts = model.counts(output.mask)
-        counted = model.patch_errors(images, output.pred, codes) * counts
-        return {"loss": counted.sum(1) / counts.sum(1)}
+        images, known = self.pixels.standardise(batch["image"]), self.pixels.known(batch["image"])
+        more = dict(codes=batch.get("codes"), known=known)
+        output = model(images, noise=batch["noise"], **more)
+        return {"loss": model.losses(images, output.pred, output.mask, **more)}
 
     def reconstruct(
         self, model: MaskedAutoencoder, batch: Batch
     ) -> tuple[jax.Array | None, jax.Array]:
         """For a drawn batch: pictures (B, *spatial, C), in the units of the pixels' mean and
         deviation, or None where the target cannot be drawn, and the mask (B, N)."""
-        images = self.pixels.standardise(batch["image"])
-        output = model(images, noise=batch["noise"], codes=batch.get("codes"))
+        images, known = self.pixels.standardise(batch["image"]), self.pixels.known(batch["image"])
+        output = model(images, noise=batch["noise"], codes=batch.get("codes"), known=known)
         if not model.target.pictured:
             return None, output.mask
-        return self.pixels.restored(model.predicted_images(images, output)), output.mask
+        return self.pixels.restored(model.predicted_images(images, output, known)), output.mask
 
     def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
         """(B, D) float32: the encoder's patch tokens, nothing hidden, averaged."""

@@ -11,6 +11,7 @@ import numpy as np
 from mae_jax import beats, hosts
 from mae_jax.data import loader, sources
 from mae_jax.data.progress import say
+from mae_jax.data.subset import Subset
 from mae_jax.evaluation import knn
 from mae_jax.parallel import Layout
 from mae_jax.train import step as step_lib
@@ -53,7 +54,7 @@ class Watch:
         if has_neighbours(config, train, held_out):
             bank, self._queries = sources.labelled(train), sources.labelled(held_out)
             some = np.random.default_rng(0).permutation(len(bank))[: config.log.knn_images]
-            self._bank = sources.Subset(bank, np.sort(some))
+            self._bank = Subset(bank, np.sort(some))
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """Means over the held-out records, each counted once.
@@ -184,7 +185,7 @@ def _spread(source, most):
     """The records that panels show, of all parts of a source: a folder's are sorted by class."""
     count = min(_PICTURES, len(source), most)
     some = np.linspace(0, len(source) - 1, count).round().astype(int)
-    return sources.Subset(source, some)
+    return Subset(source, some)
 
 
 def _evaluation_batch(batch_size, held_out, layout):

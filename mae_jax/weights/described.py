@@ -14,7 +14,9 @@ from mae_jax.weights import foreign, keymap, position_grid
 GIVEN = ("heads", "decoder_heads", "norm_pix", "image_size", "patch_size")
 _HEADS = {width: heads for width, _, heads, *_ in sizes.SIZES.values()}
 _DECODER_HEADS = {row[4]: row[6] for row in sizes.SIZES.values()}
-_PIXELS = {"pixels": "kind"} | {name: name for name in ("mean", "std", "crop", "max_pixels")}
+_PIXELS = {"pixels": "kind"} | {
+    name: name for name in ("mean", "std", "crop", "max_pixels", "nodata")
+}
 _PLAIN = {"registers": 0, "gelu": "erf"}  # nothing is said of an encoder that is as ours
 _BLOCK = re.compile(r"(decoder_)?blocks\.(\d+)\.")
 

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from mae_jax.data import arrays
+from mae_jax.data.form import Form
 from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.parallel import Layout, Split
 from mae_jax.pixels import Pixels
@@ -144,9 +145,9 @@ def _taken(images: np.ndarray, pixels: Pixels) -> np.ndarray:
         )
     if images.dtype == np.uint8:
         return images
-    if images.dtype.kind != "f" and not pixels.floats:
+    if pixels.nodata is not None or (images.dtype.kind != "f" and not pixels.floats):
         try:
-            return np.stack([arrays.convert(x, pixels.channels, False, "images") for x in images])
+            return np.stack([arrays.convert(x, Form.of(pixels), "images") for x in images])
         except BrokenRecord as error:
             raise UsageError(str(error)) from None
     if images.dtype.kind == "u":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mae_jax.errors import UsageError
-from mae_jax.pixels import KINDS
+from mae_jax.pixels import KINDS, NODATA, is_nodata
 
 
 class _Kind(NamedTuple):
@@ -61,6 +61,10 @@ _KNOWN = {
     "std": _Kind(_each(lambda n: _number(n) and n > 0), "a list of numbers above 0"),
     "crop": _Kind(lambda value: _number(value) and 0 < value <= 1, "a number in 0 to 1"),
     "max_pixels": _WHOLE,
+    "nodata": _Kind(
+        lambda value: isinstance(value, str) and is_nodata(value),
+        f"{', '.join(NODATA)}, or a number as text",
+    ),
     "origin": _SECTION,
 }
 _ORIGIN = {

@@ -137,5 +137,6 @@ def architecture(config) -> dict[str, Any]:
             "mean": list(weights.pixels.mean),
             "std": list(weights.pixels.std),
             "eval_crop": weights.pixels.crop,
+            "nodata": weights.pixels.nodata,
         },
     }

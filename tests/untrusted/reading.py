@@ -68,10 +68,9 @@ def table(path):
 
 
 def folder(path):
-    from mae_jax.data import folder
-    from mae_jax.data.formats import tars
+    from mae_jax.data import folder, kept
 
-    tars._keep = lambda *_: None  # an index of what was read, in the user's cache
+    kept.write = lambda *_: None  # an index of what was read, in the user's cache
     _all_of(folder.FolderSource(path, "all"))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data.files import Files
 from mae_jax.data.names import Names
 from mae_jax.data.progress import say
 from mae_jax.data.said import Said
@@ -24,7 +25,7 @@ _HELD = 128 * 2**20  # bytes of row groups that are kept, at most, but for the l
 LABELS = ("label", "labels", "class", "fine_label")
 
 
-class ParquetFiles:
+class ParquetFiles(Files):
     """Images in a column of Parquet files, in their order.
 
     A row's name is its file's and its number.

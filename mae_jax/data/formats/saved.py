@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data.files import Files
 from mae_jax.data.formats.parquet import LABELS, image_bytes, image_column
 from mae_jax.data.names import Names
 from mae_jax.data.said import Said
@@ -23,7 +24,7 @@ def is_saved(place: str) -> bool:
     )
 
 
-class SavedFiles:
+class SavedFiles(Files):
     """The images of a saved data set, in its order; a row's name is its split's and its number.
 
     Raises:

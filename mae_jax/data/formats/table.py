@@ -74,7 +74,10 @@ class TableFiles(files.Listed):
             ) from None
 
     def read(self, index: int) -> bytes:
-        return files.read(os.path.join(self._root, self.name(index)), self.name(index))
+        return files.read(self.place(index), self.name(index))
+
+    def place(self, index: int) -> str:
+        return os.path.join(self._root, self.name(index))
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,18 +7,14 @@ number, as from a folder.
 
 import collections
 import concurrent.futures
-import hashlib
-import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mae_jax.data import files
+from mae_jax.data import files, kept
 from mae_jax.data.progress import Progress
 from mae_jax.data.said import Said
 from mae_jax.data.split_names import is_split, split_of
@@ -113,15 +109,14 @@ class TarFiles(files.Listed):
             state = _state(self._system, path)
         except OSError as error:
             raise UsageError(f"shard {path!r} cannot be read: {_reason(error)}") from None
-        kept = _kept_at(self._system, path)
+        place, state = _place(self._system, path), {"version": _VERSION, **state}
+        content = kept.read("tars", place, state)
         try:
-            content = json.loads(kept.read_text())
-            if content["version"] == _VERSION and content["state"] == state:
-                return [_Image(*image) for image in content["images"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            return [_Image(*image) for image in content]
+        except TypeError:
             pass  # nothing is kept, or of no use
         images = self._headers(path, state)
-        _keep(kept, {"version": _VERSION, "state": state, "images": images})
+        kept.write("tars", place, state, images)
         return images
 
     def _headers(self, path, state) -> list[_Image]:
@@ -197,18 +192,5 @@ def _state(system, path) -> dict[str, Any]:
     return {"size": int(about["size"] or 0), "time": time}
 
 
-def _kept_at(system, path: str) -> Path:
-    place = path if system is None else system.unstrip_protocol(path)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "mae_jax" / "tars" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()}.json"
-
-
-def _keep(path: Path, content: dict[str, Any]) -> None:
-    """Writes what need not be found again; where nothing can be written it is."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as making:
-            json.dump(content, making)
-        os.replace(making.name, path)
-    except OSError:
-        pass
+def _place(system, path: str) -> str:
+    return path if system is None else system.unstrip_protocol(path)
