@@ -1,5 +1,6 @@
 """mae-jax VERB: runs the verb, prints its results, and turns errors into exit codes."""
 
+import difflib
 import json
 import os
 import sys
@@ -73,7 +74,8 @@ def _run(argv: list[str]) -> int:
     if name == "--version":
         return _print(f"mae_jax {__version__}")
     if name not in known:
-        raise errors.UsageError(f"verb {name!r} is unknown; known are {', '.join(known)}")
+        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
+        raise errors.UsageError(f"verb {name!r} is unknown; known are {', '.join(known)}{near}")
     verb, arguments = known[name], argv[2:]
     if isinstance(verb, Group):
         action, arguments = verb.chosen(arguments)

@@ -8,6 +8,7 @@ from mae_jax.commands import configs
 from mae_jax.commands.verb import Flag, Verb
 from mae_jax.config import default_config
 from mae_jax.config.overrides import Overrides
+from mae_jax.config.schema import all_keys
 from mae_jax.errors import UsageError
 
 
@@ -104,6 +105,10 @@ def _read(verb, argv):
             _DEFINE[verb.type(flag)](flag.name, None, flag.meaning, flag_values=found)
     try:
         rest = found(argv)[1:]
+    except absl_flags.UnrecognizedFlagError as error:
+        keys = [key for key, _ in all_keys() if key.rpartition(".")[2] == error.flagname]
+        near = f"; did you mean --config.{keys[0]}?" if keys and "config" in names else ""
+        raise UsageError(f"{error}{near}") from error
     except absl_flags.Error as error:
         raise UsageError(str(error)) from error
     values = {name: _config(verb, name, found[name].value, overrides[name]) for name in names}

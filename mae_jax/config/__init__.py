@@ -11,11 +11,12 @@ from mae_jax.config.reading import (
     validate,
     with_defaults,
 )
-from mae_jax.config.resuming import DATA, MAY_CHANGE, changes, check_allowed, differences
+from mae_jax.config.resuming import DATA, MAY_CHANGE, SHAPES, changes, check_allowed, differences
 
 __all__ = [
     "DATA",
     "MAY_CHANGE",
+    "SHAPES",
     "changes",
     "check_allowed",
     "default_config",

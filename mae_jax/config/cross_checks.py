@@ -17,7 +17,13 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
       trains: whether there is a training, which must say how long it is.
     """
     data, train, model = config.data, config.train, config.model
-    if (data.name is not None) + (data.folder is not None) + bool(data.mixture) != 1:
+    named = (data.name is not None) + (data.folder is not None) + bool(data.mixture)
+    if not named:
+        raise UsageError(
+            "no images are named; say where they lie, --config.data.folder=PHOTOS, or give a tfds "
+            "data set's name, --config.data.name=NAME"
+        )
+    if named > 1:
         raise UsageError(
             f"exactly one of data.name (now {data.name!r}), data.folder (now {data.folder!r}) and "
             f"data.mixture (now {data.mixture!r}) must be set"

@@ -177,4 +177,4 @@ def expected(key: Key) -> str:
     """What a key must be, in words."""
     names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
     kind = names.get(key.type, "a tuple")
-    return f"{kind} {key.range}".strip()
+    return key.range if key.range and key.type is str else f"{kind} {key.range}".strip()

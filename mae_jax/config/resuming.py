@@ -37,6 +37,17 @@ MAY_CHANGE = {
 }
 
 
+# Keys that the shapes of a state follow from: with others, none can be read.
+SHAPES = {
+    *(f"model.{name}" for name in (
+        "size", "image_size", "patch_size", "channels", "width", "depth", "decoder_width",
+        "decoder_depth", "target", "pca_components", "class_token", "class_tokens",
+        "mask_tokens_in_encoder",
+    )),
+    "train.objective", "train.optimizer", "train.trained_blocks",
+}  # fmt: skip
+
+
 # What `--allow_change` calls the images themselves; all else it calls by the name of the key.
 DATA = "data"
 

@@ -59,7 +59,7 @@ def _within(low, high, **kwargs):
 _below_one = dict(allowed=lambda value: 0 <= value < 1, range="at least 0 and below 1")
 _sides = dict(
     allowed=lambda sides: 1 <= len(sides) <= 2 and all(type(s) is int and s > 0 for s in sides),
-    range="one side for squares, or (height, width)",
+    range="of one side for squares, or of height and width",
 )
 
 
@@ -251,7 +251,7 @@ SCHEMA: dict[str, Any] = {
             "data.pixels='float32'; unset: what init_from was given, or none",
             kind=str,
             allowed=is_nodata,
-            range=f"one of {', '.join(NODATA)}, or a number",
+            range=f"one of {', '.join(NODATA)}, or a number as text",
         ),
         "max_pixels": Key(
             MAX_PIXELS,

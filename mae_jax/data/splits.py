@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sized
 
+from mae_jax.data.split_names import is_split
 from mae_jax.errors import UsageError
 
 ALL = "all"  # everything there is, where it is offered
@@ -85,7 +86,13 @@ def _unknown(expression: str, names: list[str], has_all: bool) -> str:
     known = [quoted(name) for name in sorted(names)]
     shown = known[:_SHOWN] + ([f"{len(known) - _SHOWN} more"] if len(known) > _SHOWN else [])
     shown += [ALL] if has_all else []
+    advice = ""
+    if has_all and names and not any(map(is_split, names)):
+        advice = (
+            "; if these are classes, --config.data.split='all[:80%]' and "
+            "--config.data.eval_split='all[80%:]' train on some of each and measure on the rest"
+        )
     return (
         f"data split {expression!r} is unknown; known are {', '.join(shown)}, and parts of them "
-        f"such as {[*known, ALL][0]}[:90%]"
+        f"such as {[*known, ALL][0]}[:90%]{advice}"
     )

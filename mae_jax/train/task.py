@@ -167,4 +167,9 @@ def _open_data(config):
     if config.train.objective != "reconstruct":
         train = sources.labelled(train)
         held_out = None if held_out is None else sources.labelled(held_out)
+        if len(train.classes) == 1:
+            raise UsageError(
+                f"all images are of one class, {train.classes[0]!r}, and a classifier needs two; "
+                "class folders lie beside each other in what data.folder names"
+            )
     return few.few_labels(train, data), held_out

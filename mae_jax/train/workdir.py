@@ -144,12 +144,16 @@ def _check_changes(workdir, config, allowed):
     changed = config_lib.differences(read_config(workdir), config)
     refused = changed.keys() - set(allowed)
     if refused:
-        keys = [key for key in changed if key in refused]
-        lets = "lets it change" if len(keys) == 1 else "lets them change"
+        # What cannot be let change comes first, and then is all that matters.
+        keys = [key for key in changed if key in refused & config_lib.SHAPES]
+        advice = ", as what lies there has other shapes"
+        if not keys:
+            keys = [key for key in changed if key in refused]
+            lets = "lets it change" if len(keys) == 1 else "lets them change"
+            advice = f"; or --allow_change={','.join(keys)}, which {lets}"
         raise UsageError(
             f"work folder {str(workdir)!r} holds a different run; give another --workdir, or the "
-            f"same settings; or --allow_change={','.join(keys)}, which {lets}. Different are: "
-            + "; ".join(changed[key] for key in keys)
+            f"same settings{advice}. Different are: " + "; ".join(changed[key] for key in keys)
         )
     for key in allowed:
         if key not in changed and key != config_lib.DATA and key not in allowed_before(workdir):

@@ -93,6 +93,7 @@ def _described(tensors, said, given, source, part):
     return weights
 
 
+_RUNS = 8  # that a message names, at most
 _KNOWN = (
     "known are a work folder, a .pth, .safetensors or .npz file, a folder of transformers', timm's "
     "or mae-jax export's, and hf:OWNER/NAME"
@@ -111,7 +112,9 @@ def _folder(path):
     for name in _OURS:
         if (path / name).is_file():
             return _file(path / name)
-    raise UsageError(f"{str(path)!r} holds no weights; {_KNOWN}")
+    runs = sorted(place.parent.name for place in path.glob("*/checkpoints"))
+    several = f"it holds several runs, {', '.join(runs[:_RUNS])}; name one of them" if runs else ""
+    raise UsageError(f"{str(path)!r} holds no weights; {several or _KNOWN}")
 
 
 def _file(path):

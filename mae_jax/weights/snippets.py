@@ -7,6 +7,7 @@ _OPENED = {
 import timm
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 """,
     "pth": """\
 import torch

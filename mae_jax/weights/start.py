@@ -85,8 +85,22 @@ def adopt(config, folder: str | Path) -> None:
         adopt_architecture(config, workdir.read_config(folder))
     else:
         theirs = architecture(config)
+        _say_dimensions(config, theirs["model"])
         _check_pixels(config, theirs["data"])
         adopt_architecture(config, theirs)
+
+
+def _say_dimensions(config, theirs):
+    """Says which of an encoder's own dimensions are taken where a config has others.
+
+    A config may be one for training from scratch, too, so that this is no mistake.
+    """
+    for name in ("patch_size", "width", "depth", "heads"):
+        ours = config.model[name]
+        if name == "patch_size" and ours is not None:
+            ours = [ours[0], ours[-1]]
+        if ours not in (None, theirs[name]):
+            say(f"model.{name} is {theirs[name]}, that of {config.init_from}, and not {ours}")
 
 
 def _check_pixels(config, theirs):

@@ -108,7 +108,9 @@ def config(weights: Weights) -> dict[str, Any]:
     d = weights.dimensions
     named = _NAMED.get((d.width, d.depth, d.heads, d.patch_size[0]), "vit_base_patch16_224")
     classes = len(weights.tensors["head.bias"]) if weights.kind == "classifier" else 0
-    pool = "avg" if weights.mean_pool or not weights.class_token else "token"
+    # A head reads what it was trained on. Without one, `model(x)` is what `embed` gives, too.
+    means = weights.mean_pool or weights.kind == "encoder" or not weights.class_token
+    pool = "avg" if means else "token"
     arguments = dict(
         img_size=list(d.image_size),
         patch_size=list(d.patch_size) if len(set(d.patch_size)) > 1 else d.patch_size[0],

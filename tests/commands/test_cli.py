@@ -308,7 +308,7 @@ def test_switches_among_the_keys():
         ("data.std=x", "data.std is \\('x',\\); it must be a tuple"),
         ("data.std=(1,'x')", "data.std is \\(1, 'x'\\); it must be a tuple"),
         ("data.crop_scale=(1", "data.crop_scale"),
-        ("model.image_size=8.5", "model.image_size is \\(8.5,\\); it must be a tuple one side"),
+        ("model.image_size=8.5", "model.image_size is \\(8.5,\\); it must be a tuple of one side"),
         ("data.crop_ratio=x", "data.crop_ratio"),
         ("data.crop_scale=0.5", "data.crop_scale"),
     ],

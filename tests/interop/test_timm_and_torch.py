@@ -75,8 +75,9 @@ def test_classifier(tmp_path, pool):
     close(in_timm(tmp_path / "out")(pixels), mae_jax.load(tmp_path / "out")(jnp.asarray(images)))
 
 
-def test_encoder_of_a_mean_pooling_classifier(tmp_path):
-    weights = random_weights("classifier")
+@pytest.mark.parametrize("kind", ["full", "classifier"])
+def test_features_of_an_encoder_are_the_means_that_embed_gives(tmp_path, kind):
+    weights = random_weights(kind)
     export.export(weights, tmp_path / "out", format="timm", part="encoder")
     encoder = mae_jax.load_encoder(tmp_path / "out")
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
