@@ -15,14 +15,52 @@ _BARS = "Marks are means, bars one standard deviation over draws."
 def over_settings(comparison: Comparison, group: str) -> list[Figure]:
     """Every measure with its mean and deviation: over a setting of numbers, or beside names.
 
+    Of a search every measure over every setting, a mark for each trial.
+
     Args:
       group: what the figures' names on the page begin with.
     """
+    if "trial" in comparison.settings:
+        return _searched(comparison, group)
     over, made = _axis(comparison), []
     for index, measure in enumerate(comparison.measures):
         if measure.measured:
             draw = _dots if over is None else _lines
             made.append(draw(comparison, measure, f"{group}{index}", over))
+    return made
+
+
+def _searched(comparison, group) -> list[Figure]:
+    made = []
+    for measure in comparison.measures:
+        for name, values in comparison.settings.items():
+            if name == "trial" or not measure.measured:
+                continue
+            numbers = all(map(finite, values))
+            places = sorted(dict.fromkeys(values), key=_order)
+            dots = [
+                _marks(
+                    measure,
+                    [(values[at] if numbers else places.index(values[at]), at)],
+                    "",
+                    comparison.colours[at],
+                )
+                for at in measure.measured
+            ]
+            made.append(
+                figures.lines(
+                    f"{group}{len(made)}",
+                    f"{measure.heading} over {name}",
+                    dots,
+                    x=name,
+                    y="" if measure.percent else "loss",
+                    percent=measure.percent,
+                    ticks=() if numbers else [(i, shown(value)) for i, value in enumerate(places)],
+                    log_x=numbers and 0 < 20 * min(values) <= max(values),
+                    caption="A mark is a trial.",
+                    words=_words(comparison, measure),
+                )
+            )
     return made
 
 

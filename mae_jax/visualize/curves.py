@@ -51,6 +51,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
 def over(rows: list[dict[str, Any]], path: Path) -> Path | None:
     """A plot per measure over the setting with the most values, a line for each of the others.
 
+    Of a search, whose rows have a `trial`, a plot per measure and setting, with a dot a trial.
+
     Args:
       rows: settings, and cells with `mean`, `deviation`, and `accuracies` or `losses`.
 
@@ -63,6 +65,8 @@ def over(rows: list[dict[str, Any]], path: Path) -> Path | None:
         return None
     from matplotlib.figure import Figure
 
+    if "trial" in keys:
+        return _searched(rows, [key for key in keys if key != "trial"], list(cells), path)
     ticks = {key: list(dict.fromkeys(str(row[key]) for row in rows)) for key in keys}
     axis = max(keys, key=lambda key: len(ticks[key]))
     numbers = all(type(row[axis]) in (int, float) for row in rows)
@@ -89,6 +93,37 @@ def over(rows: list[dict[str, Any]], path: Path) -> Path | None:
             axes.legend(frameon=False, fontsize=8)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
+    figure.savefig(path)
+    return path
+
+
+def _searched(rows, keys, cells, path):
+    from matplotlib.figure import Figure
+
+    size = (1 + 3.5 * len(keys), 3.2 * len(cells))
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    for line, cell in zip(
+        figure.subplots(len(cells), len(keys), squeeze=False, sharey="row"), cells, strict=True
+    ):
+        found = [row for row in rows if row.get(cell, {}).get("mean") is not None]
+        loss = any("losses" in row[cell] for row in found)
+        heights = [(1 if loss else 100) * row[cell]["mean"] for row in found]
+        line[0].set_ylabel(cell if loss else f"{cell}, %")
+        for axes, key in zip(line, keys, strict=True):
+            values = [row[key] for row in found]
+            numbers = all(type(value) in (int, float) for value in values)
+            ticks = list(dict.fromkeys(map(str, values)))
+            places = values if numbers else [ticks.index(str(value)) for value in values]
+            # The later a trial, the darker: where the search went.
+            order = [row["trial"] for row in found]
+            axes.scatter(places, heights, c=order, cmap="Blues", vmin=-1 - max(order, default=0))
+            if not numbers:
+                axes.set_xticks(range(len(ticks)), ticks)
+            elif values and 0 < 20 * min(values) <= max(values):
+                axes.set_xscale("log")
+            axes.set_xlabel(key)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
     figure.savefig(path)
     return path
 

@@ -34,6 +34,13 @@ SWEEP = [
     for ratio in (0.25, 0.5, 0.875) for norm in (True, False)
 ]  # fmt: skip
 
+SEARCH = [
+    {"trial": trial, "train.base_lr": rate, "model.norm_pix": norm, "kNN": cell(rate),
+     "finetune": {"mean": None, "deviation": None, "accuracies": [], "pruned": [0]} if norm
+     else cell(0.5)}
+    for trial, (rate, norm) in enumerate([(1e-3, True), (3e-2, False), (1e-1, False)])
+]  # fmt: skip
+
 
 def text_of(table):
     return [[one if isinstance(one, str) else one.text for one in row] for row in table.rows]
@@ -76,6 +83,16 @@ def test_numbers_go_along_an_axis_and_names_beside_rows():
     figure, _ = plots.over_settings(Comparison(PROBE), "plot")
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", figure.markup)
     assert {"a", "b"} <= set(shown)
+
+
+def test_of_a_search_every_setting_has_a_figure_with_a_mark_a_trial():
+    made = plots.over_settings(Comparison(SEARCH), "plot")
+    assert [figure.title for figure in made] == [
+        f"{measure} over {key}"
+        for measure in ("kNN", "Finetune")
+        for key in ("train.base_lr", "model.norm_pix")
+    ]
+    assert all("trial 2, base_lr 0.1, norm_pix False" in figure.markup for figure in made)
 
 
 def test_the_best_is_told_and_what_diverged():
