@@ -202,6 +202,7 @@ def _numbers(source, pixels, broken_share):
     labels = np.concatenate([part.labels[part.sound] for part in parts])
     if pixels.floats:
         images = (images - np.float32(pixels.mean)) / np.float32(pixels.std)
+        images[np.isnan(images)] = 0  # pixels without data, as a network is given them
     else:
         images = images / np.float32(255)
     return images.reshape(len(images), -1), labels
