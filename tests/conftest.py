@@ -1,7 +1,9 @@
 """Eight simulated devices, strict shapes, and small real data for every test."""
 
+import atexit
 import gc
 import os
+import shutil
 import tempfile
 
 # Before jax is imported anywhere.
@@ -11,8 +13,14 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Many tests, and the processes they start, compile the same programs.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="mae_jax_xla_"))
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Many tests, and the processes they start, compile the same programs, and import the same
+    # modules: both are kept until this process ends, which others of the same run start from.
+    _KEPT = tempfile.mkdtemp(prefix="mae_jax_tests_")
+    atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_KEPT, "xla")
+    os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(_KEPT, "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax

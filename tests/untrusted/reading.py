@@ -60,6 +60,27 @@ def images(path):
         raise refused[0]
 
 
+def windows(path):
+    from mae_jax.data import images, kept, windows
+    from mae_jax.data.folder import FolderSource
+    from mae_jax.errors import BrokenRecord
+
+    kept.write = lambda *_: None
+    source = windows.Windows(
+        FolderSource(path, "all", unread=True), 32, background=(0.0, 0.0), share=0.9
+    )
+    refused = []
+    for index in range(min(len(source), 20)):
+        try:
+            record = source[index]
+            image = images.open_image(record.data, images.Form(3), record.name)
+            image.views([(0, 0, image.width, image.height)], (8, 8), around=True)
+        except BrokenRecord as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+
+
 def table(path):
     from mae_jax.data import folder, tables
 
@@ -145,8 +166,11 @@ def main():
     global _watching
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries talk
+    sys.dont_write_bytecode = True  # of what a reader imports: files that it writes are counted
     sys.addaudithook(_watch)
-    readers = {f.__name__: f for f in (weights, images, table, folder, tfds, features, run)}
+    readers = {
+        f.__name__: f for f in (weights, images, windows, table, folder, tfds, features, run)
+    }
     for line in sys.stdin:
         name, path, sound = json.loads(line)
         done.clear()

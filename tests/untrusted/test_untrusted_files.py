@@ -24,6 +24,7 @@ import mutations
 import numpy as np
 import pyarrow as pa
 import pytest
+import rasterio
 from hypothesis import HealthCheck, Phase, given, settings
 from made import random_weights
 from PIL import Image
@@ -219,6 +220,23 @@ def array(suffix):
     return make
 
 
+def large(**options):
+    def make(folder):
+        (folder / "scenes").mkdir()
+        path, (y, x) = folder / "scenes" / "a.tif", np.mgrid[:70, :90]
+        planes = np.stack([x + y, 2 * x, 255 - y]).astype(np.uint8)
+        tiles = dict(tiled=True, blockxsize=32, blockysize=32) | options
+        with rasterio.open(
+            path, "w", driver="GTiff", height=70, width=90, count=3, dtype=np.uint8, nodata=0,
+            **tiles,
+        ) as file:  # fmt: skip
+            file.write(planes)
+            file.build_overviews([2], rasterio.enums.Resampling.nearest)
+        return folder / "scenes", path
+
+    return make
+
+
 def photos(folder):
     for name in ("cat/0.png", "cat/1.png", "dog/2.png", "été.png"):
         path = folder / "photos" / name
@@ -382,6 +400,9 @@ CASES = [
     Case("tiff, jpeg", "images", picture("TIFF", compression="jpeg")),
     Case("tiff, floats", "images", picture("TIFF", "F")),
     Case("tiff, pages", "images", picture("TIFF", "L", 5)),
+    Case("tiff, windows", "windows", large()),
+    Case("tiff, windows, packed", "windows", large(compress="deflate")),
+    Case("tiff, windows, jpeg", "windows", large(compress="jpeg", photometric="YCBCR")),
     Case("npy image", "images", array("npy")),
     Case("npz image", "images", array("npz")),
     Case("npz image: array", "images", array("npz"), member("image.npy", as_bytes)),
