@@ -43,6 +43,11 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
         raise UsageError(NO_STATISTICS)
     if data.nodata is not None and data.pixels != "float32":
         raise UsageError(nodata_needs_floats(data.nodata, data.pixels))
+    if data.nodata == "alpha" and model.channels in (2, 4):
+        raise UsageError(
+            f"data.nodata 'alpha' takes transparency for what it says of other channels, and "
+            f"model.channels {model.channels} keeps it as one; set it to {model.channels - 1}"
+        )
     if data.nodata is not None and train.objective == "reconstruct" and model.target != "pixels":
         raise UsageError(
             f"model.target {model.target!r} is of whole patches, and with data.nodata "

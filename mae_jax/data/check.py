@@ -138,8 +138,13 @@ def statistics(
         for count, sums in pool.each("moments", chosen):
             total += sums
             progress.did(count)
-    if not total[0].all():
+    if total[0].any() and not total[0].all():
+        empty = [c for c, count in enumerate(total[0]) if not count]
+        raise BrokenRecord(f"of {len(chosen)} images none has data in channel {empty[0]}, from 0")
+    if not total[0].any():
         first = "; ".join(Looker(source, picture).verify([int(chosen[0])]))
+        if not first:
+            raise BrokenRecord(f"none of {len(chosen)} images has data")
         raise BrokenRecord(f"none of {len(chosen)} images can be read; for instance {first}")
     mean = total[1] / total[0]
     deviation = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))

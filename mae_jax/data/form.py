@@ -61,6 +61,8 @@ class Form:
         if said in (None, "alpha") or math.isnan(value := float(said)):
             return found
         # One that no pixel can have is none's.
-        if array.dtype.kind == "f" or np.asarray(value).astype(array.dtype) == value:
-            found |= (values == array.dtype.type(value)).all(-1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            number = np.asarray(value).astype(array.dtype)
+        if array.dtype.kind == "f" or number == value:
+            found |= (values == number).all(-1, keepdims=True)
         return found

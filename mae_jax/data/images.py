@@ -123,7 +123,7 @@ class Seen(Image):
         self, boxes: Sequence[Box], size: tuple[int, int], *, around: bool = False
     ) -> list[np.ndarray]:
         path, name = self._window.path, self._name
-        copies = enumerate(large.levels(path, name))
+        copies = enumerate(large.levels(path, self._form, name))
         fine = [(by, level) for level, by in copies if _fine(boxes, size, by, around)]
         by, level = max(fine, default=(1, None))
         made = []
@@ -282,6 +282,15 @@ def _of_mode(image, form, name):
         return arrays.convert(pixels, form, name)
     if form.channels in (2, 4) and image.mode != mode:
         raise BrokenRecord(f"{name}: mode {image.mode}, expected {form.channels} channels, {mode}")
+    if form.exact and form.channels == 1 and image.mode not in ("1", "L", "LA"):
+        # A number is of all channels, before they become one.
+        colours = np.array(image.convert("RGB"))
+        none = dataclasses.replace(form, channels=3).missing(colours)
+        made = arrays.convert(
+            np.array(image.convert("L")), dataclasses.replace(form, nodata=None), name
+        )
+        made[none.all(-1)] = np.nan
+        return made
     pixels = np.array(image if image.mode == mode else image.convert(mode))
     return arrays.convert(pixels, form, name, tag)
 

@@ -14,9 +14,12 @@ import numpy as np
 from mae_jax.data import arrays
 from mae_jax.data.form import Form
 from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.pixels import MAX_PIXELS
 
 SUFFIXES = (".tif", ".tiff")
 _OPEN = 16  # files that a thread keeps open
+_SHORT = 2048  # pixels of a row that costs little
+_WHOLE = "NONE"  # in the place of a level: GDAL reads no smaller copies by itself
 _SAMPLES = 16  # along each side of a window, by which its background is told
 # Of GDAL, where nobody said otherwise: megabytes of decoded tiles, and no look at other files.
 _SETTINGS = {"GDAL_CACHEMAX": "16", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
@@ -41,11 +44,27 @@ class Window:
       path: of the file.
       box: the part.
       image: width and height of the whole.
+      state: of the file, as `state` gives it.
     """
 
     path: str
     box: Box
     image: tuple[int, int]
+    state: tuple[int, ...] = ()
+
+    @property
+    def known_by(self) -> str:
+        """What tells its content from that of others, wherever the file lies."""
+        return repr((os.path.basename(self.path), self.box, self.image, self.state[:2]))
+
+
+def state(path: str) -> tuple[int, ...]:
+    """What changes when a file does; of one that is not there, nothing."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return ()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
 
 
 def size(path: str, name: str) -> tuple[int, int]:
@@ -59,18 +78,29 @@ def size(path: str, name: str) -> tuple[int, int]:
 
 
 def tiled(path: str, name: str) -> bool:
-    """Whether a part can be read without the rows that it lies in.
+    """Whether a part can be read without the rows that it lies in, or these are short.
 
     Raises:
       BrokenRecord: as of `size`.
     """
     file = _opened(path, name)
-    return file.block_shapes[0][1] < file.width
+    return file.block_shapes[0][1] < file.width or file.width <= _SHORT
 
 
-def levels(path: str, name: str) -> list[int]:
-    """By what each of the smaller copies of the image, that are in the file too, is smaller."""
-    return _opened(path, name).overviews(1)
+def levels(path: str, form: Form, name: str) -> list[int]:
+    """By what each of the smaller copies of the image, that are in the file too, is smaller.
+
+    None where they may have made pixels of those without data, which their maker did not know of.
+    """
+    file = _opened(path, name)
+    return file.overviews(1) if _is_told(file, form) else []
+
+
+def _is_told(file, form: Form) -> bool:
+    """Whether the file itself says which pixels have no data, as the form does."""
+    if form.nodata in (None, "alpha", "gdal"):
+        return True
+    return file.nodata is not None and repr(float(form.nodata)) == repr(float(file.nodata))
 
 
 class Read(NamedTuple):
@@ -122,7 +152,6 @@ def background(
     name: str,
     *,
     values: tuple[float, float] | None = None,
-    floats: bool = False,
     nodata: str | None = None,
 ) -> list[float]:
     """Of parts of an image, the share that is background, by a grid of 16 x 16 of its pixels.
@@ -130,18 +159,27 @@ def background(
     Args:
       path: of the file.
       boxes: the parts.
-      values: lowest and highest of background, in all channels; None where it is only what has no
-        data.
-      floats, nodata: as of `Form`; what is not float32 is in 0 to 1.
+      values: lowest and highest of background, in all channels, unsigned integers as a share of
+        their range; None where it is only what has no data.
+      nodata: as of `Form`.
+
+    Returns:
+      A share for each; 0 where it cannot be told, so that reading the part says why.
 
     Raises:
-      BrokenRecord: it cannot be read.
+      BrokenRecord: the file cannot be opened.
     """
     file, shares = _opened(path, name), []
-    form = Form(file.count - _has_alpha(file), floats, nodata=nodata)
+    form = Form(file.count - _has_alpha(file), floats=True, nodata=nodata)
+    if not _is_told(file, form):
+        file = _opened(path, name, _WHOLE)
     for box in boxes:
         shape = min(box.height, _SAMPLES), min(box.width, _SAMPLES)
-        pixels = _pixels(file, box, form, name, shape) / np.float32(1 if form.floats else 255)
+        try:
+            pixels = _pixels(file, box, form, name, shape)
+        except BrokenRecord:
+            shares.append(0.0)
+            continue
         blank = np.isnan(pixels).all(-1)
         if values is not None:
             blank |= ((pixels >= values[0]) & (pixels <= values[1])).all(-1)
@@ -159,11 +197,13 @@ def _pixels(file, box, form, name, shape=None) -> np.ndarray:
         values = np.moveaxis(file.read(window=Part(*box), **out), 0, -1)
     except rasterio.errors.RasterioError as error:
         raise BrokenRecord(f"{name}: {error.__cause__ or error}") from None
-    colours = file.count - _has_alpha(file)
-    if not form.alpha and colours in (1, form.channels):
-        values = values[..., :colours]
-    if values.shape[-1] == 1 and form.channels == 3:
-        values = np.repeat(values, 3, axis=-1)  # grey among colours, as of every image
+    alpha = _has_alpha(file)
+    if file.count - alpha == 1 and form.channels == 3:  # grey among colours, as of every image
+        values = np.concatenate([*[values[..., :1]] * 3, values[..., 1:]], axis=-1)
+    if form.alpha and not alpha:
+        form = dataclasses.replace(form, nodata="nan")  # or the last channel would be taken for it
+    elif alpha and not form.alpha and values.shape[-1] == form.channels + 1:
+        values = values[..., :-1]
     tag = None if file.nodata is None else repr(float(file.nodata))
     return arrays.convert(values, form, name, tag)
 
@@ -175,11 +215,11 @@ def _has_alpha(file) -> bool:
     return file.count > 1 and file.colorinterp[-1] == ColorInterp.alpha
 
 
-def _opened(path: str, name: str, level: int | None = None):
-    """A file, or one of its smaller copies, open in this thread."""
+def _opened(path: str, name: str, level: int | str | None = None):
+    """A file, or one of its smaller copies, open in this thread; anew where it has changed."""
     if not hasattr(_own, "files"):
         _own.files = OrderedDict()
-    files, key = _own.files, (path, level)
+    files, key = _own.files, (path, level, state(path))
     if key not in files:
         files[key] = _open(path, name, level)
         if len(files) > _OPEN:
@@ -198,13 +238,15 @@ def _open(path, name, level):
             "windows of TIFF files, data.window, need rasterio: pip install 'mae_jax[raster]'"
         ) from None
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what it says is in its errors too
-    more: dict[str, Any] = {} if level is None else {"overview_level": level}
+    # For good: threads that open files share the filters.
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    more: dict[str, Any] = {} if level is None else {"OVERVIEW_LEVEL": level}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            file = rasterio.open(path, driver="GTiff", **more)
+        file = rasterio.open(path, driver="GTiff", **more)
     except rasterio.errors.RasterioError as error:
         raise BrokenRecord(f"{name}: {error}") from None
+    except UnicodeError:
+        raise BrokenRecord(f"{name}: its name is no UTF-8, which GDAL needs; rename it") from None
     reason = _unfit(file)
     if reason:
         file.close()
@@ -217,7 +259,11 @@ def _unfit(file) -> str:
     from rasterio.enums import ColorInterp
 
     structure = file.tags(1, ns="IMAGE_STRUCTURE") | file.tags(ns="IMAGE_STRUCTURE")
-    if "NBITS" in structure:
+    if file.subdatasets:
+        return f"has {len(file.subdatasets)} pages; a window is of one"
+    if math.prod(file.block_shapes[0]) > MAX_PIXELS:
+        return f"has tiles of {math.prod(file.block_shapes[0])} pixels, more than {MAX_PIXELS}"
+    if "NBITS" in structure and np.dtype(file.dtypes[0]).kind != "f":
         return f"has values of {structure['NBITS']} bits; expected 8, 16 or 32"
     if file.colorinterp[0] == ColorInterp.palette:
         return "has a palette of colours; gdal_translate -expand rgb writes them out"

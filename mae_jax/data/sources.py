@@ -143,7 +143,6 @@ def open_source(data, split: str, classes: Sequence[str] = ()) -> Source:
         data.window,
         background=data.background,
         share=data.background_share,
-        floats=data.pixels == "float32",
         nodata=data.nodata,
     )
 

@@ -34,7 +34,7 @@ class Windows(Subset):
       background: lowest and highest value of background, beside pixels without data, unsigned
         integers as a share of their range; () for no other.
       share: of a window's pixels; with more of them background it is left out.
-      floats, nodata: as of `Form`.
+      nodata: as of `Form`.
 
     Raises:
       UsageError: a file is no TIFF, or no window is left.
@@ -47,7 +47,6 @@ class Windows(Subset):
         *,
         background: Sequence[float] = (),
         share: float = 1.0,
-        floats: bool = False,
         nodata: str | None = None,
     ):
         records = [source[index] for index in range(len(source))]
@@ -58,7 +57,7 @@ class Windows(Subset):
                     "gdal_translate -co TILED=YES makes one of it"
                 )
         self._paths = [record.data for record in records]
-        rule = _Rule(side, tuple(background), share, floats, nodata)
+        rule = _Rule(side, tuple(background), share, nodata)
         progress = Progress(len(records), what="files", silent=True)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             found = []
@@ -68,6 +67,7 @@ class Windows(Subset):
         counts = [len(boxes.kept) for boxes in found]
         self._boxes = np.array([box for boxes in found for box in boxes.kept], np.int32)
         self._sizes = [boxes.size for boxes in found]
+        self._states = [large.state(path) for path in self._paths]
         super().__init__(source, np.repeat(np.arange(len(records)), counts))
         self.noun = "window"
         everything = sum(boxes.total for boxes in found)
@@ -89,7 +89,10 @@ class Windows(Subset):
         at = int(self._indices[index])
         record = self._source[at]
         window = large.Window(
-            self._paths[at], large.Box(*map(int, self._boxes[index])), self._sizes[at]
+            self._paths[at],
+            large.Box(*map(int, self._boxes[index])),
+            self._sizes[at],
+            self._states[at],
         )
         return Record(window, record.label, self.name(index))
 
@@ -129,7 +132,6 @@ class _Rule:
     side: int
     background: tuple[float, ...]
     share: float
-    floats: bool
     nodata: str | None
 
     def windows(self, path: str, name: str) -> _Found:
@@ -137,28 +139,27 @@ class _Rule:
             size = large.size(path, name)
             boxes = cells(size, self.side)
             untiled = len(boxes) > 1 and not large.tiled(path, name)
-            shares = self._shares(path, boxes, name) if self.share < 1 else [0.0] * len(boxes)
         except BrokenRecord:
             # It is one record, of which is said why it is broken when it is read.
             return _Found((self.side,) * 2, [large.Box(0, 0, self.side, self.side)], 1)
+        shares = self._shares(path, boxes, name) if self.share < 1 else [0.0] * len(boxes)
         chosen = [box for box, of in zip(boxes, shares, strict=True) if of <= self.share]
         return _Found(size, chosen, len(boxes), name if untiled else "")
 
     def _shares(self, path, boxes, name) -> list[float]:
         """Of each window, what is background; found once, as every tile may have to be read."""
-        about = os.stat(path)
         state = {
             "version": _VERSION,
-            "size": about.st_size,
-            "time": about.st_mtime_ns,
-            "background": [list(self.background), self.floats, self.nodata],
+            "file": list(large.state(path)),
+            "background": [list(self.background), self.nodata],
             "side": self.side,
         }
-        place = os.path.abspath(path)
+        place = os.path.realpath(path)
         shares = kept.read("background", place, state)
         if not isinstance(shares, list) or len(shares) != len(boxes):
-            rule = dict(values=self.background or None, floats=self.floats, nodata=self.nodata)
-            shares = large.background(path, boxes, name, **rule)
+            shares = large.background(
+                path, boxes, name, values=self.background or None, nodata=self.nodata
+            )
             kept.write("background", place, state, shares)
         return shares
 

@@ -92,7 +92,7 @@ def digest(data: bytes | np.ndarray | large.Window) -> int:
     """64 bits that tell one record's bytes from another's."""
     if isinstance(data, np.ndarray):
         data = np.ascontiguousarray(data).tobytes()
-    content = data if isinstance(data, bytes) else repr(data).encode()  # which window of what file
+    content = data if isinstance(data, bytes) else data.known_by.encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 

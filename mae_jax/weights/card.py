@@ -96,6 +96,8 @@ def pixels(given: Pixels) -> str:
     kind = "8 bits, more of them scaled down, then in 0 to 1"
     if given.floats:
         kind = "float32 in the images' own units, unsigned integers in 0 to 1"
+    if given.nodata is not None:
+        kind += f", NaN in pixels without data ({given.nodata})"
     return (
         f"{kind}; less {_numbers(given.mean)}, divided by {_numbers(given.std)}; evaluated on the "
         f"central {given.crop:.4g} of the shorter side"

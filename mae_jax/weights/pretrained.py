@@ -143,7 +143,7 @@ def _taken(images: np.ndarray, pixels: Pixels) -> np.ndarray:
             f"{', '.join(map(str, pixels.size))}, {pixels.channels}), and image_size= and "
             "channels= change that"
         )
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and pixels.nodata is None:
         return images
     if pixels.nodata is not None or (images.dtype.kind != "f" and not pixels.floats):
         try:

@@ -1,6 +1,8 @@
 """Windows of large TIFF files: the same pixels as of the whole, each a record."""
 
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from mae_jax.data.form import Form
 from mae_jax.data.images import decode, open_image
 from mae_jax.data.order import view_rng
 from mae_jax.inference.views import digest
-from mae_jax.pixels import Pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -289,11 +290,11 @@ def test_files_that_cannot_be_read_are_broken_records(tmp_path):
         assert reasons[f"{name}.tif"].startswith(f"{name}.tif[0,0]: ")
 
 
-def test_a_file_that_is_not_tiled_is_told_of(tmp_path, capsys):
+def test_a_file_that_is_not_tiled_is_told_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(large, "_SHORT", 64)
     tiff(tmp_path / "set" / "a.tif", smooth(), tiled=False, blockxsize=None, blockysize=16)
     opened(tmp_path / "set")
     assert "a.tif is not tiled" in capsys.readouterr().err
-    assert Pixels((8, 8), 3).nodata is None
 
 
 def test_grey_images_among_colours_are_both(tmp_path):
@@ -302,3 +303,85 @@ def test_grey_images_among_colours_are_both(tmp_path):
     source, picture = opened(tmp_path / "set")
     views = [picture.plain(open_image(source[i].data, picture.form, "x")) for i in (0, 12)]
     np.testing.assert_array_equal(views[0], np.repeat(views[1][..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize("nodata", ["-9999", "nan"])
+def test_smaller_copies_that_know_nothing_of_missing_pixels_are_not_read(tmp_path, nodata):
+    values = smooth(128, 128, 1, np.float32) / 900 + 100
+    missing = np.random.default_rng(0).random((128, 128, 1)) < 0.3
+    whole = np.where(missing, np.float32(nodata), values)
+    form = Form(1, floats=True, nodata=nodata)
+    (true,) = open_image(whole, form, "x").views([(0, 0, 128, 128)], (8, 8))
+    for tag in (None, float(nodata)):
+        path = tiff(tmp_path / "set" / f"{tag}.tif", whole, overviews=(2, 4), nodata=tag)
+        window = large.Window(str(path), large.Box(0, 0, 128, 128), (128, 128))
+        (found,) = open_image(window, form, "x").views([(0, 0, 128, 128)], (8, 8))
+        assert np.isnan(found).mean() < 0.2 and 99 < np.nanmin(found) <= np.nanmax(found) < 102
+        if tag is None:
+            np.testing.assert_array_equal(found, true)
+        (share,) = large.background(str(path), [window.box], "x", nodata=nodata)
+        assert 0.15 < share < 0.45 or tag is not None
+
+
+def test_a_window_that_cannot_be_judged_is_kept_and_so_are_the_others(tmp_path):
+    values = smooth(64, 64, 1, np.float32)
+    values[40:, 40:] = np.nan
+    tiff(tmp_path / "set" / "a.tif", values)
+    source, picture = opened(
+        tmp_path / "set", channels=1, pixels="float32", mean=(0.0,), std=(1.0,),
+        background=(-9.0, -8.0), background_share=0.5,
+    )  # fmt: skip
+    assert len(source) == 4
+    with pytest.raises(errors.BrokenRecord, match="not finite"):
+        picture.plain(open_image(source[3].data, picture.form, "x"))
+    # Of 16-bit integers whatever pixels are to become.
+    tiff(tmp_path / "deep" / "a.tif", smooth(64, 64, 1, np.int16) - 100)
+    with pytest.raises(errors.UsageError, match="all 4 windows are background"):
+        opened(tmp_path / "deep", channels=1, background=(-200.0, 9e3), background_share=0.9)
+
+
+def test_a_file_that_has_changed_is_another(tmp_path):
+    path = tiff(tmp_path / "set" / "a.tif", np.full((32, 32, 3), 10, np.uint8))
+    source, picture = opened(tmp_path / "set")
+    first = picture.plain(open_image(source[0].data, picture.form, "x"))
+    before, about = digest(source[0].data), path.stat()
+    tiff(path, np.full((32, 32, 3), 60, np.uint8))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    again, _ = opened(tmp_path / "set")
+    assert digest(again[0].data) != before
+    assert (
+        picture.plain(open_image(again[0].data, picture.form, "x"))[0, 0, 0] == 60 != first[0, 0, 0]
+    )
+    shutil.move(tmp_path / "set", tmp_path / "moved")
+    assert digest(opened(tmp_path / "moved")[0][0].data) == digest(again[0].data)
+
+
+def test_bands_alpha_pages_and_names(tmp_path):
+    folder = tmp_path / "set"
+    bands = smooth(32, 32, 4)
+    bands[..., 3] = 0
+    tiff(folder / "a.tif", bands, photometric="MINISBLACK")
+    more = dict(pixels="float32", mean=(0.0,), std=(1.0,))
+    source, picture = opened(folder, nodata="alpha", **more)
+    with pytest.raises(errors.BrokenRecord, match="expected 3 channels"):
+        picture.plain(open_image(source[0].data, picture.form, "x"))
+    grey = np.dstack([smooth(32, 32, 1), np.where(np.arange(32) < 8, 0, 255)[None].repeat(32, 0)])
+    path = tiff(tmp_path / "g" / "a.tif", grey.astype(np.uint8), alpha="YES")
+    window = large.Window(str(path), large.Box(0, 0, 32, 32), (32, 32))
+    whole = [(0, 0, 32, 32)]
+    (kept,) = open_image(window, Form(2), "x").views(whole, (32, 32))
+    np.testing.assert_array_equal(kept, grey)
+    (colours,) = open_image(window, Form(3, True, nodata="alpha"), "x").views(whole, (32, 32))
+    assert np.isnan(colours[:, :8]).all() and not np.isnan(colours[:, 8:]).any()
+    frames = [Image.fromarray(smooth(32, 32, 1)[..., 0])] * 3
+    (tmp_path / "p").mkdir()
+    frames[0].save(tmp_path / "p" / "a.tif", save_all=True, append_images=frames[1:])
+    (tmp_path / "p" / os.fsdecode(b"caf\xe9.tif")).write_bytes(path.read_bytes())
+    source, picture = opened(tmp_path / "p")
+    reasons = ["3 pages; a window is of one", "no UTF-8, which GDAL needs"]
+    assert len(source) == 2
+    for index in range(2):
+        with pytest.raises(errors.BrokenRecord, match=reasons[index]):
+            picture.plain(open_image(source[index].data, picture.form, source.name(index)))
+    with pytest.raises(errors.UsageError, match="model.channels 4 keeps it as one; set it to 3"):
+        config_of("x", channels=4, nodata="alpha", **more)

@@ -19,6 +19,7 @@ from mae_jax.parallel import Layout
 from mae_jax.pixels import Pixels
 from mae_jax.train import loop, state, step
 from mae_jax.train.task import prepare
+from mae_jax.weights.pretrained import _taken
 
 SIDE, SHARE = 16, 0.3
 
@@ -264,3 +265,37 @@ def test_weights_say_what_has_no_data():
     assert np.isfinite(shown).all() and shown[0, 1, 0, 0] == 0
     with pytest.raises(errors.UsageError, match="needs data.pixels='float32'"):
         Pixels((8, 8), 1, nodata="0")
+
+
+def test_a_number_is_of_all_channels_before_they_become_grey(tmp_path):
+    colours = np.zeros((1, 3, 3), np.uint8)
+    colours[0, 0, 0], colours[0, 1, 2] = 1, 4
+    data = encoded(Image.fromarray(colours), tmp_path)
+    found = decode(data, Form(1, True, nodata="0"), "x")
+    assert np.isnan(found[0, :, 0]).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_arrays_of_a_caller_have_none_where_the_weights_say_so(dtype):
+    pixels = Pixels((4, 4), 1, "float32", (0.5,), (0.2,), nodata="0")
+    images = np.random.default_rng(0).integers(1, 99, (2, 4, 4, 1)).astype(dtype)
+    images[:, 1:3] = 0
+    taken = _taken(images, pixels)
+    assert np.isnan(taken[:, 1:3]).all() and np.isfinite(taken[:, 0]).all()
+    scale = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    np.testing.assert_allclose(taken[:, 0], images[:, 0] / scale, rtol=1e-6)
+
+
+def test_statistics_of_nothing_say_so(tmp_path):
+    values, _ = gappy(np.random.default_rng(7), count=2)
+    values[..., 1] = np.nan
+    folder_of(tmp_path / "one", values)
+    folder_of(tmp_path / "none", np.full_like(values, np.nan))
+    for name, words in (
+        ("one", "none has data in channel 1"),
+        ("none", "none of 2 images has dat"),
+    ):
+        config = config_for(tmp_path / name, "nan")
+        source = sources.open_source(config.data, "all")
+        with pytest.raises(errors.BrokenRecord, match=words):
+            check.statistics(source, loader.Picture.from_config(config), 10, workers=1)
