@@ -1,31 +1,20 @@
 """Bytes to pixels, of no more than what is asked for; says which record is broken and why.
 
-Grey, palette, CMYK and 16-bit images become what is asked for, alpha is dropped, the first frame of
-an animation is taken, and EXIF orientation is ignored, as in the reference.
+JPEG files and windows of large files are decoded in part, all else whole: `pillow`, `arrays`.
 """
 
-import contextlib
-import dataclasses
-import io
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import simplejpeg
-from PIL import Image as Pillow
 
-from mae_jax.data import arrays, large
+from mae_jax.data import arrays, large, pillow
 from mae_jax.data.form import Form
 from mae_jax.data.resample import Box, resample, resample_with_gaps
-from mae_jax.errors import BrokenRecord
 
 _FINER = 3  # pixels decoded per pixel shown, at least, where a view is to be as published
-_GDAL_NODATA = 42113  # a tag of TIFF files
 _JPEG = b"\xff\xd8\xff"
-# Pillow knows many more, and for some of them, such as PostScript, it starts programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class Image(Protocol):
@@ -101,7 +90,7 @@ class Jpeg(Image):
             )
         except ValueError:
             # Harmless damage, such as a missing end mark, is a matter of judgement: Pillow's.
-            pixels, shrink = _with_pillow(self._data, self._form, self._name), 1
+            pixels, shrink = pillow.decode(self._data, self._form, self._name), 1
         if self._form.floats and pixels.dtype == np.uint8:
             pixels = pixels / np.float32(255)
         whole = [tuple(value / shrink for value in box) if shrink > 1 else box for box in boxes]
@@ -181,9 +170,9 @@ def open_image(data: bytes | np.ndarray | large.Window, form: Form, name: str) -
         except ValueError:
             space = "unknown"
         if space in ("YCbCr", "Gray", "RGB"):
-            _check_size(height, width, form, name)
+            pillow.check_size(height, width, form, name)
             return Jpeg(data, height, width, form, name)
-    return Pixels(_with_pillow(data, form, name), gaps)
+    return Pixels(pillow.decode(data, form, name), gaps)
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -204,107 +193,3 @@ def decode(data: bytes | np.ndarray, form: Form, name: str) -> np.ndarray:
         return image.pixels
     size = (image.height, image.width)
     return image.views([(0, 0, image.width, image.height)], size)[0]
-
-
-@contextlib.contextmanager
-def opened_with_pillow(data: bytes, name: str) -> Iterator[Pillow.Image]:
-    """An image of a known format, by its content, of which nothing but the header was read yet.
-
-    Raises:
-      BrokenRecord: it is of none, or it cannot be decoded inside the `with`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes, which are checked here, and of odd metadata
-            yield Pillow.open(io.BytesIO(data), formats=_FORMATS)
-    except BrokenRecord:
-        raise
-    except Pillow.UnidentifiedImageError:
-        reason = f"is none of {', '.join(_FORMATS)}, or cut short" if data else "is empty"
-        raise BrokenRecord(f"{name}: {reason}") from None
-    except Exception as error:  # damaged bytes may end a decoder anywhere
-        kind = "" if isinstance(error, OSError | ValueError | SyntaxError) else type(error).__name__
-        raise BrokenRecord(f"{name}: {' '.join(filter(None, (kind, str(error))))}") from None
-
-
-def _check_size(height, width, form, name):
-    if height * width > form.max_pixels:
-        raise BrokenRecord(f"{name}: {width} x {height} pixels are more than {form.max_pixels}")
-
-
-def _with_pillow(data, form, name) -> np.ndarray:
-    with opened_with_pillow(data, name) as image:
-        _check_size(image.height, image.width, form, name)
-        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-        if pages > 1 and pages == form.channels:
-            return _stacked(image, pages, form, name)
-        image.load()
-        return _of_mode(image, form, name)
-
-
-def _stacked(image, pages, form, name):
-    """The pages of a TIFF file as channels."""
-    planes = []
-    for page in range(pages):
-        image.seek(page)
-        _check_size(image.height, image.width, form, name)
-        planes.append(np.asarray(image))
-    tag = _tag(image, form, name)
-    if len({plane.shape for plane in planes}) > 1 or planes[0].ndim != 2:
-        raise BrokenRecord(f"{name}: its {pages} pages are not grey images of one size")
-    return arrays.convert(np.stack(planes, axis=-1), form, name, tag)
-
-
-def _of_mode(image, form, name):
-    if form.channels not in _MODES:
-        raise BrokenRecord(
-            f"{name}: an image of mode {image.mode} has 1 to 4 channels, not {form.channels}"
-        )
-    tag = _tag(image, form, name)
-    if image.mode == "F" or image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit values to 255 instead of scaling them.
-        grey = np.asarray(image)
-        if image.mode == "I" and grey.size and grey.min() >= 0 and grey.max() < 2**16:
-            grey = grey.astype(np.uint16)
-        grey = arrays.convert(grey, dataclasses.replace(form, channels=1), name, tag)
-        if form.channels in (1, 3):
-            return np.repeat(grey, form.channels, axis=-1)
-        raise BrokenRecord(f"{name}: a grey image cannot have {form.channels} channels")
-    transparent = image.has_transparency_data
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if transparent else "RGB")
-    mode = _MODES[form.channels]
-    if form.alpha and form.channels in (1, 3) and transparent:
-        # One channel more, which says where there is data; colours under it stay as they are.
-        pixels = np.array(image.convert("RGBA"))
-        colours = np.array(image.convert("RGB").convert(mode)).reshape(*pixels.shape[:2], -1)
-        pixels = np.concatenate([colours, pixels[..., 3:]], axis=-1)
-        return arrays.convert(pixels, form, name)
-    if form.channels in (2, 4) and image.mode != mode:
-        raise BrokenRecord(f"{name}: mode {image.mode}, expected {form.channels} channels, {mode}")
-    if form.exact and form.channels == 1 and image.mode not in ("1", "L", "LA"):
-        # A number is of all channels, before they become one.
-        colours = np.array(image.convert("RGB"))
-        none = dataclasses.replace(form, channels=3).missing(colours)
-        made = arrays.convert(
-            np.array(image.convert("L")), dataclasses.replace(form, nodata=None), name
-        )
-        made[none.all(-1)] = np.nan
-        return made
-    pixels = np.array(image if image.mode == mode else image.convert(mode))
-    return arrays.convert(pixels, form, name, tag)
-
-
-def _tag(image, form, name) -> str | None:
-    """The value of pixels without data, where a TIFF has GDAL's tag for it and it is asked for."""
-    said = getattr(image, "tag_v2", {}).get(_GDAL_NODATA)
-    if said is None or form.nodata != "gdal":
-        return None
-    said = str(said).strip("\0 ")
-    try:
-        float(said)
-    except ValueError:
-        raise BrokenRecord(
-            f"{name}: its tag of pixels without data says {said!r}, no number"
-        ) from None
-    return said

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mae_jax.data import images, prepared, processes
+from mae_jax.data import images, pillow, prepared, processes
 from mae_jax.data.files import Files
 from mae_jax.data.form import Form
 from mae_jax.data.opening import open_files
@@ -84,7 +84,7 @@ class Maker:
     def _shrunk(self, data: bytes, name: str) -> bytes:
         if self.shrink is None or images.arrays.is_array(data):
             return data
-        with images.opened_with_pillow(data, name) as image:
+        with pillow.opened(data, name) as image:
             channels, (width, height) = _SHRINKABLE.get(image.mode), image.size
             animated = getattr(image, "n_frames", 1) > 1
         if channels is None or animated or min(width, height) <= self.shrink:
