@@ -7,6 +7,7 @@
 # make docs-test: what README and the pages tell a reader to type, in a small form
 # make ablation: the paper's curve of masking ratios on Fashion-MNIST
 # make ablation-all: its other tables, in hours; what was interrupted goes on, here as there
+# make ablation-labels: what pre-training is worth by the number of labels
 # All make .venv with $(PYTHON) first, from setup.py and the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -34,7 +35,8 @@ SETTING = configs/fashion/ablation.py
 ABLATE = seq $(JOBS) | xargs -P $(JOBS) -I {} $(BIN)/mae-jax sweep --config=$(SETTING) --seeds=3 \
 	--then=$(SETTING):finetune,$(SETTING):probe
 
-.PHONY: demo test test-interop test-beam docs docs-test lint clean ablation ablation-all
+.PHONY: demo test test-interop test-beam docs docs-test lint clean
+.PHONY: ablation ablation-all ablation-labels
 
 demo: $(VENV)/.demo
 	$(BIN)/mae-jax pretrain --config=configs/digits.py --workdir=$(RUNS)/digits
@@ -56,6 +58,16 @@ ablation-all: ablation
 	$(ABLATE) --workdir=$(TABLES)/block_half --grid model.sampling=block --config.model.mask_ratio=.5
 	$(ABLATE) --workdir=$(TABLES)/augmentation --grid data.crop=fixed,none
 	$(ABLATE) --workdir=$(TABLES)/length --grid train.epochs=1,4,8
+
+# What the encoder of eight epochs is worth, by labels of each class: number, then draws of them.
+LABELS = 10:5 100:5 1000:2 all:1
+
+ablation-labels: ablation-all
+	for each in $(LABELS); do count=$${each%:*}; $(BIN)/mae-jax finetune \
+		--config=configs/fashion/labels.py:$$count \
+		--scratch=configs/fashion/labels.py:$${count}_scratch \
+		--config.init_from=$(TABLES)/length/epochs=8.0/seed=0/pretrain \
+		--draws=$${each#*:} --baselines --workdir=$(TABLES)/labels/$$count || exit; done
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest tests -n logical --maxprocesses=4 --dist loadfile

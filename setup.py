@@ -100,7 +100,7 @@ setup(
         # Pillow, protobuf and pyarrow, so that it wants an environment of its own.
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
-        "ablation": TENSORFLOW + REPORT,
+        "ablation": TENSORFLOW + DIGITS + REPORT,
         "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + DATASETS + RASTER + TEST,
         # MLflow's server and database, as far as the tests need them.
         "interop": DIGITS

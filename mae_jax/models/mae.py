@@ -249,7 +249,8 @@ class MaskedAutoencoder(nnx.Module):
         """Error of each patch, (B, N) float32, against the target; of pixels the mean square.
 
         Args:
-          As of a call, and its predictions.
+          images, codes, known: as of a call.
+          pred: its predictions.
         """
         sizes.check_images(images, self.dimensions)
         if codes is not None:
@@ -274,7 +275,8 @@ class MaskedAutoencoder(nnx.Module):
         """Of each image the loss, (B,) float32; 0 where nothing that it is of has data.
 
         Args:
-          As of a call, and what it gave.
+          images, codes, known: as of a call.
+          pred, mask_BN: what it gave.
         """
         counts = mask_BN if self.loss_on == "hidden" else jnp.ones_like(mask_BN)
         if known is not None:
