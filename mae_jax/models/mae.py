@@ -249,7 +249,7 @@ class MaskedAutoencoder(nnx.Module):
         """Error of each patch, (B, N) float32, against the target; of pixels the mean square.
 
         Args:
-          images, codes, known: as of a call.
+          images: as of a call; so are `codes` and `known`.
           pred: its predictions.
         """
         sizes.check_images(images, self.dimensions)
@@ -275,8 +275,8 @@ class MaskedAutoencoder(nnx.Module):
         """Of each image the loss, (B,) float32; 0 where nothing that it is of has data.
 
         Args:
-          images, codes, known: as of a call.
-          pred, mask_BN: what it gave.
+          images: as of a call; so are `codes` and `known`.
+          pred: what it gave; so is `mask_BN`.
         """
         counts = mask_BN if self.loss_on == "hidden" else jnp.ones_like(mask_BN)
         if known is not None:
