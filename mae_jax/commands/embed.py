@@ -36,7 +36,7 @@ def embed(
     Raises:
       As `inference.embed.embed`.
     """
-    from mae_jax.config import validate
+    from mae_jax.config.cross_checks import check_windows
     from mae_jax.data import sources
     from mae_jax.inference import embed as embedder
     from mae_jax.inference.views import pixels_for
@@ -49,11 +49,10 @@ def embed(
         raise UsageError("overrides go with a config, and none is given")
     if images is not None:
         return embedder.embed(encoder, sources.open_images(images), out, output=output)
-    config, own = configs.read(config, overrides=overrides), encoder.weights.pixels
+    config = configs.read(config, overrides=overrides)
     pixels = pixels_for(encoder.weights, config)
-    data = config.data
-    data.pixels, data.mean, data.std, data.nodata = own.kind, own.mean, own.std, own.nodata
-    validate(config, trains=False)  # with what the encoder knows of them
+    config.data.nodata = pixels.nodata  # by which windows tell background
+    check_windows(config.data)
     return embedder.embed(
         encoder,
         sources.open_source(config.data, config.data.split),

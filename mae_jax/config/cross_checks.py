@@ -53,7 +53,7 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"model.target {model.target!r} is of whole patches, and with data.nodata "
             f"{data.nodata!r} some of their pixels have no data; set it to 'pixels'"
         )
-    _check_windows(data)
+    check_windows(data)
     if data.labels is not None and data.folder is None:
         raise UsageError(f"data.labels {data.labels!r} goes with data.folder, which is not set")
     if data.labels_per_class is not None and data.labels_share is not None:
@@ -116,7 +116,8 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
         )
 
 
-def _check_windows(data) -> None:
+def check_windows(data) -> None:
+    """Raises UsageError unless what a config's `data` section says of windows fits together."""
     if data.window is None:
         for name, nothing in (("background", ()), ("background_share", 1.0)):
             if data[name] != nothing:

@@ -1,4 +1,4 @@
-"""Parts of large TIFF files, by GDAL: read without the rest, in a tenth of a second or less."""
+"""Parts of large TIFF files, which GDAL reads without the rest."""
 
 import dataclasses
 import logging
@@ -90,7 +90,7 @@ def tiled(path: str, name: str) -> bool:
 def levels(path: str, form: Form, name: str) -> list[int]:
     """By what each of the smaller copies of the image, that are in the file too, is smaller.
 
-    None where they may have made pixels of those without data, which their maker did not know of.
+    None of them where their maker may not have known which pixels have no data.
     """
     file = _opened(path, name)
     return file.overviews(1) if _is_told(file, form) else []

@@ -1,5 +1,6 @@
 """Windows of large TIFF files: the same pixels as of the whole, each a record."""
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -10,12 +11,15 @@ import rasterio
 from PIL import Image
 
 from mae_jax import errors
+from mae_jax.commands.embed import embed
 from mae_jax.config import default_config, validate
 from mae_jax.data import describe, large, loader, sources, windows
 from mae_jax.data.form import Form
 from mae_jax.data.images import decode, open_image
 from mae_jax.data.order import view_rng
 from mae_jax.inference.views import digest
+from mae_jax.pixels import Pixels
+from mae_jax.weights import export
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -385,3 +389,32 @@ def test_bands_alpha_pages_and_names(tmp_path):
             picture.plain(open_image(source[index].data, picture.form, source.name(index)))
     with pytest.raises(errors.UsageError, match="model.channels 4 keeps it as one; set it to 3"):
         config_of("x", channels=4, nodata="alpha", **more)
+
+
+def test_embed_needs_nothing_said_of_pixels_that_the_weights_know(tmp_path):
+    """By a config of something else: of colours, for training with augmentation of uint8."""
+    from made import SMALL, random_weights
+
+    values = smooth(64, 96, 4, np.float32)
+    values[:, 40:] = -5
+    folder = tiff(tmp_path / "set" / "a.tif", values).parent
+    ours = SMALL | dict(image_size=(16, 16), patch_size=(8, 8), channels=4)
+    weights = random_weights(**ours).encoder()
+    pixels = Pixels((16, 16), 4, "float32", (400.0,), (300.0,), crop=1.0, nodata="-5")
+    source = tmp_path / "weights"
+    export.export(dataclasses.replace(weights, pixels=pixels), source, format="safetensors")
+    asked = {"data.folder": str(folder), "data.split": "all", "data.window": 32}
+    config = "configs/folder_finetune.py"
+    for share, count in ((1.0, 6), (0.5, 2)):
+        made = embed(
+            source, out=tmp_path / f"{share}.npz", config=config,
+            overrides=asked | {"data.background_share": share},
+        )  # fmt: skip
+        assert made["images"] == count
+    with np.load(tmp_path / "0.5.npz") as file:
+        assert np.isfinite(file["features"]).all()
+    with pytest.raises(errors.UsageError, match="is of windows, and data.window is not set"):
+        embed(
+            source, out=tmp_path / "x.npz", config=config,
+            overrides=asked | {"data.window": None, "data.background_share": 0.5},
+        )  # fmt: skip
