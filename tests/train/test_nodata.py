@@ -14,6 +14,7 @@ from mae_jax.config import validate
 from mae_jax.data import check, loader, sources
 from mae_jax.data.form import Form
 from mae_jax.data.images import decode, open_image
+from mae_jax.models import patches
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.parallel import Layout
 from mae_jax.pixels import Pixels
@@ -297,3 +298,14 @@ def test_statistics_of_nothing_say_so(tmp_path):
         source = sources.open_source(config.data, "all")
         with pytest.raises(errors.BrokenRecord, match=words):
             check.statistics(source, loader.Picture.from_config(config), 10, workers=1)
+
+
+def test_moments_are_of_known_values_whatever_the_others_are():
+    rng = np.random.default_rng(8)
+    values, known = rng.normal(3, 2, (2, 5, 12)).astype(np.float32), rng.random((2, 5, 12)) < 0.6
+    values[~known] = 1e6
+    mean, deviation = patches.moments(jnp.asarray(values), jnp.asarray(known))
+    for at in np.ndindex(2, 5):
+        seen = values[at][known[at]]
+        assert float(mean[at][0]) == pytest.approx(seen.mean(), rel=1e-5)
+        assert float(deviation[at][0]) == pytest.approx(np.sqrt(seen.var(ddof=1) + 1e-6), rel=1e-4)
