@@ -6,8 +6,8 @@ r"""What pre-training is worth on Fashion-MNIST, by the number of labels of each
 
 and `:100`, `:1000` and `:all`, each with `_scratch` for the same network without pre-training.
 `make ablation-labels` does all of it, on the encoder that `make ablation-all` pre-trained for eight
-epochs; docs/ablations.md has what came out. Learning rates and mixup were chosen with 10 and 100
-labels from nine tenths of the training images, measured on the last tenth.
+epochs; docs/ablations.md has what came out. Learning rates were chosen with 10 labels, mixup with
+10 and 100, from nine tenths of the training images, measured on the last tenth.
 """
 
 from mae_jax.config import default_config
