@@ -92,7 +92,7 @@ def test_what_cannot_be_found_is_refused(tmp_path):
     }.items():
         with pytest.raises(UsageError, match=f"^model.sampling '{name}'.* ?{message}"):
             own.sampling(name, (4, 4))
-    with pytest.raises(UsageError, match="model.sampling is 'spiral'; it must be text one of rand"):
+    with pytest.raises(UsageError, match="model.sampling is 'spiral'; it must be one of random, "):
         tiny(model__sampling="spiral")
 
 
