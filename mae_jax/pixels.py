@@ -82,7 +82,7 @@ class Pixels:
         data, sides = config.data, sides_of(config)
         return cls(
             size=(sides[0], sides[-1]),
-            channels=config.model.channels,
+            channels=config.model.channels or 3,
             kind=data.pixels or "uint8",
             mean=tuple(data.mean),
             std=tuple(data.std),

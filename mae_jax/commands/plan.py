@@ -38,11 +38,14 @@ def plan(
     import dataclasses
 
     from mae_jax.planning import launch, search
+    from mae_jax.weights import start
 
     if typed is None and isinstance(config, str | Path):
         changed = (f"--config.{name}={value}" for name, value in (overrides or {}).items())
         typed = (f"--config={config}", *changed)
-    found = search.run(configs.read(config, overrides=overrides), list(topology), images, compare)
+    config = configs.read(config, overrides=overrides)
+    start.adopt(config)
+    found = search.run(config, list(topology), images, compare)
     return [dataclasses.asdict(e) | {"launch": launch.of_estimate(e, typed)} for e in found]
 
 

@@ -36,12 +36,12 @@ def pretrain(
     from mae_jax.weights import start
 
     config = configs.read(config, "reconstruct", overrides)
-    start.pin(config, [workdir])
+    start.adopt(config, workdir)
     return loop.run(
         config,
         workdir,
         quiet=quiet,
-        read_weights=start.read_encoder,
+        read_weights=start.read_weights,
         allow_change=allow_change,
     )
 

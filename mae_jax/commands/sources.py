@@ -83,6 +83,7 @@ def weights_of(
     Raises:
       UsageError: as `weights.read.read`.
     """
+    from mae_jax.weights import adapt
     from mae_jax.weights import read as reader
 
     channels = reading.pop("channels", None)
@@ -93,5 +94,5 @@ def weights_of(
                 f"--channels={channels} adapts an encoder alone; give --part=encoder, or leave it "
                 "out"
             )
-        weights = weights.with_channels(channels)
-    return weights.resized(reading.get("image_size"))
+        weights = adapt.with_channels(weights, channels)
+    return adapt.fitted(weights, reading.get("image_size"))

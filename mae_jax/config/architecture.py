@@ -6,11 +6,32 @@ from ml_collections import config_dict
 
 from mae_jax.pixels import sides_of
 
+# What a model is where neither a config nor what it starts from says it.
+_USUAL = {
+    "size": "base",
+    "channels": 3,
+    "norm_pix": True,
+    "target": "pixels",
+    "class_token": True,
+    "class_tokens": 1,
+    "mask_tokens_in_encoder": False,
+}
+
+
+def settled_model(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """A config's section `model`, a copy in which nothing that every model has is open."""
+    model = config.model.copy_and_resolve_references()
+    for name, value in _USUAL.items():
+        if model[name] is None:
+            model[name] = value
+    return model
+
 
 def dimension_arguments(config: config_dict.ConfigDict) -> dict[str, Any]:
     """The config's keyword arguments to `models.sizes.resolve` and to the models."""
-    model = config.model
+    model = settled_model(config)
     names = (
+        "size",
         "channels",
         "width",
         "depth",
@@ -45,6 +66,21 @@ def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -
         if config.data[name] in (None, ()):
             value = source["data"].get(name)  # a record may be older than the key
             config.data[name] = tuple(value) if isinstance(value, list) else value
+
+
+def fill_open(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
+    """As `adopt_architecture`, where the config says nothing itself."""
+    same_size = config.model.image_size is None or _pair(config.model.image_size) == _pair(
+        source["model"]["image_size"]
+    )
+    if config.model.target is None and "pca_components" in source["model"]:
+        config.model.pca_components = source["model"]["pca_components"]
+    for section in ("model", "data"):
+        for name, value in source[section].items():
+            if name == "eval_crop" and not same_size:
+                continue
+            if config[section][name] in (None, ()):
+                config[section][name] = tuple(value) if isinstance(value, list) else value
 
 
 def _pair(sides):

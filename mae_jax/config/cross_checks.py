@@ -4,7 +4,7 @@ import math
 
 from ml_collections import config_dict
 
-from mae_jax.config.architecture import dimension_arguments
+from mae_jax.config.architecture import dimension_arguments, settled_model
 from mae_jax.errors import UsageError
 from mae_jax.pixels import NO_STATISTICS, nodata_needs_floats
 
@@ -16,7 +16,7 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
       config: every key of the schema, each in its range.
       trains: whether there is a training, which must say how long it is.
     """
-    data, train, model = config.data, config.train, config.model
+    data, train, model = config.data, config.train, settled_model(config)
     named = (data.name is not None) + (data.folder is not None) + bool(data.mixture)
     if not named:
         raise UsageError(
@@ -53,6 +53,7 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"model.target {model.target!r} is of whole patches, and with data.nodata "
             f"{data.nodata!r} some of their pixels have no data; set it to 'pixels'"
         )
+    _check_start(config)
     check_windows(data)
     if data.labels is not None and data.folder is None:
         raise UsageError(f"data.labels {data.labels!r} goes with data.folder, which is not set")
@@ -87,7 +88,7 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
     from mae_jax.models import sizes  # not above: it brings jax
 
     try:
-        dimensions = sizes.resolve(model.size, **dimension_arguments(config))
+        dimensions = sizes.resolve(**dimension_arguments(config))
         if train.objective == "reconstruct":
             sizes.check_mask_ratio(model.mask_ratio, dimensions.grid, model.mask_unit)
     except ValueError as error:
@@ -114,6 +115,26 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"train.trained_blocks {train.trained_blocks:g} is more than the encoder's "
             f"{dimensions.depth} blocks"
         )
+
+
+def _check_start(config):
+    """What goes with `init_from` alone."""
+    train = config.train
+    if config.init_part == "full" and train.objective != "reconstruct":
+        raise UsageError(
+            f"init_part 'full' is of pre-training, and train.objective is {train.objective!r}, "
+            "which starts from the encoder; leave it out"
+        )
+    if config.init_from is not None:
+        return
+    for name, value in (
+        ("init_part", config.init_part),
+        ("init_channels", config.init_channels),
+        ("train.settle_epochs", train.settle_epochs),
+        ("train.settle_steps", train.settle_steps),
+    ):
+        if value:
+            raise UsageError(f"{name} {value!r} goes with init_from, which is not set")
 
 
 def check_windows(data) -> None:

@@ -82,23 +82,42 @@ SCHEMA: dict[str, Any] = {
     ),
     "init_from": Key(
         None,
-        "whose encoder to start from: a work folder, or any SOURCE of `mae-jax --help`",
+        "what to start from: a work folder, or any SOURCE of `mae-jax --help`; in pre-training all "
+        "of the model that it holds, else the encoder",
         kind=str,
+    ),
+    "init_part": Key(
+        None,
+        "what of init_from pre-training starts from: full, its decoder too, or the encoder alone; "
+        "unset: all there is",
+        kind=str,
+        **_one_of("encoder", "full"),
+    ),
+    "init_channels": Key(
+        (),
+        "for every channel of the images, which of init_from's it starts from, counted from 0, or "
+        "-1 for their mean; () where they are the same, or one is grey",
+        allowed=lambda turn: all(type(c) is int and c >= -1 for c in turn),
+        range="of channels from 0, or -1",
     ),
     "model": {
         "size": Key(
-            "base",
-            "tiny, small, base, large or huge; sets what is not set below",
+            None,
+            "tiny, small, base, large or huge; sets what is not set below; unset: that of "
+            "init_from, or base",
+            kind=str,
             **_one_of("tiny", "small", "base", "large", "huge"),
         ),
         "image_size": Key(
             None,
-            "height and width in pixels; unset: in fine-tuning those of init_from, else 224",
+            "height and width in pixels; unset: those of init_from, or 224",
             kind=tuple,
             **_sides,
         ),
         "patch_size": Key(None, "height and width of a patch in pixels", kind=tuple, **_sides),
-        "channels": Key(3, "values per pixel", **_at_least(1)),
+        "channels": Key(
+            None, "values per pixel; unset: as init_from, or 3", kind=int, **_at_least(1)
+        ),
         "width": Key(None, "encoder width", kind=int, **_at_least(1)),
         "depth": Key(None, "encoder blocks", kind=int, **_at_least(1)),
         "heads": Key(None, "encoder attention heads", kind=int, **_at_least(1)),
@@ -120,18 +139,33 @@ SCHEMA: dict[str, Any] = {
             "hidden", "patches that are predicted and compared", **_one_of("hidden", "all")
         ),
         "norm_pix": Key(
-            True, "normalise each patch by its mean and deviation, before it is compared"
+            None,
+            "normalise each patch by its mean and deviation, before it is compared; unset: as "
+            "init_from, or True",
+            kind=bool,
         ),
         "target": Key(
-            "pixels",
+            None,
             "what is predicted of a patch: its pixels; pca, its largest PCA coefficients; or the "
-            "code that a tokenizer gives it",
+            "code that a tokenizer gives it; unset: as init_from, or pixels",
+            kind=str,
             **_one_of_or_function("pixels", "pca"),
         ),
         "pca_components": Key(96, "coefficients that target pca has", **_at_least(1)),
-        "class_token": Key(True, "carry a class token along"),
-        "class_tokens": Key(1, "how many, where there is one", **_at_least(1)),
-        "mask_tokens_in_encoder": Key(False, "show hidden patches to the encoder as mask tokens"),
+        "class_token": Key(
+            None, "carry a class token along; unset: as init_from, or True", kind=bool
+        ),
+        "class_tokens": Key(
+            None,
+            "how many, where there is one; unset: as init_from, or 1",
+            kind=int,
+            **_at_least(1),
+        ),
+        "mask_tokens_in_encoder": Key(
+            None,
+            "show hidden patches to the encoder as mask tokens; unset: as init_from, or False",
+            kind=bool,
+        ),
         "pool": Key("mean", "what a classifier reads", **_one_of("mean", "token")),
         "drop_path": Key(
             0.0,
@@ -325,7 +359,7 @@ SCHEMA: dict[str, Any] = {
         "warmup_steps": Key(
             None, "the warm-up in updates, instead of epochs", kind=int, **_at_least(0)
         ),
-        "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_above(0)),
+        "base_lr": Key(1.5e-4, "peak learning rate per 256 images of the batch", **_at_least(0)),
         "min_lr": Key(0.0, "learning rate the half-cosine ends at", **_at_least(0)),
         "weight_decay": Key(
             0.05,
@@ -338,9 +372,23 @@ SCHEMA: dict[str, Any] = {
         "beta2": Key(0.95, "AdamW's second decay", **_below_one),
         "layer_decay": Key(
             1.0,
-            "learning rate of a block over that of the next",
+            "learning rate of an encoder's block over that of the next; 1 above the last",
             allowed=lambda decay: 0 < decay <= 1,
             range="above 0 and at most 1",
+        ),
+        "settle_epochs": Key(
+            0.0,
+            "what is new beside a pre-trained encoder settles first: for so long the encoder "
+            "learns at train.settle_lr of its rate",
+            **_at_least(0),
+        ),
+        "settle_steps": Key(
+            None, "the same in updates, instead of epochs", kind=int, **_at_least(0)
+        ),
+        "settle_lr": Key(
+            0.0,
+            "meanwhile, the encoder's learning rate over its own; 0: it stands still",
+            **_within(0, 1),
         ),
         "trained_blocks": Key(
             None,
@@ -424,6 +472,12 @@ SCHEMA: dict[str, Any] = {
         "knn": Key(
             True,
             "report kNN accuracy of the frozen encoder where there are labels",
+        ),
+        "diagnose": Key(
+            True,
+            "in pre-training, report what tells whether it learns: the loss on training images "
+            "that are seen and hidden as held-out ones are, and the effective rank of features; "
+            "of 1024 images at most",
         ),
         "knn_neighbours": Key(20, "how many vote", **_at_least(1)),
         "knn_temperature": Key(

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data import loader
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
@@ -47,8 +46,7 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     """
     if steps < 3:
         raise UsageError(f"--steps={steps} must be at least 3, for a median and a spread")
-    if config.init_from is not None and config.train.objective != "reconstruct":
-        adopt_architecture(config, start.architecture(config))
+    start.adopt(config)
     task = prepare(config, jax.device_count())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
     say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")

@@ -40,7 +40,7 @@ def run(
         config,
         folder,
         quiet=quiet,
-        read_weights=start.read_encoder,
+        read_weights=start.read_weights,
         allow_change=allow_change,
     )
 
@@ -167,7 +167,8 @@ def _config(one, config, setting, draw):
     one = one.copy_and_resolve_references()
     one.data.label_draw = draw
     if setting.method != "pretrained":
-        one.init_from = None
+        one.init_from, one.init_channels = None, ()
+        one.train.settle_epochs, one.train.settle_steps = 0.0, None
         for name in ("name", "folder", "mixture", "labels", "dir", "split", "eval_split"):
             one.data[name] = config.data[name]
     if setting.labels is not None:

@@ -100,7 +100,9 @@ class Pipeline:
             return found
 
         def made(setting):
-            first = prepared(self.pretraining(setting, 0))
+            one = self.pretraining(setting, 0)
+            start.adopt(one)
+            first = prepared(one)
             for name in self.then:
                 one = self.following(name, first.config, Path(name), 0)
                 adopt_architecture(one, first.config.to_dict())
@@ -189,9 +191,10 @@ def forget_diverged(folder: Path) -> None:
 
 
 def _pretrain(config, where, measured):
+    start.adopt(config, where)
     try:
         summary = loop.run(
-            config, where, quiet=True, read_weights=start.read_encoder, measured=measured
+            config, where, quiet=True, read_weights=start.read_weights, measured=measured
         )
     except Diverged as error:
         return {"diverged": str(error)}

@@ -19,7 +19,7 @@ from mae_jax.inference import embed
 from mae_jax.inference.views import pixels_for
 from mae_jax.studies import finetune, study
 from mae_jax.visualize import curves
-from mae_jax.weights import load
+from mae_jax.weights import adapt, load
 from mae_jax.weights.read import read
 
 METHODS = ("logistic", "knn", "knn_centred", "linear")
@@ -113,7 +113,8 @@ class _Frozen:
     def __init__(self, task: _Task, name: str, source: str):
         sides = task.config.model.image_size  # None: what the encoder was trained with
         size = sides[0] if sides is not None and len(sides) == 1 else sides
-        weights = read(source, part="encoder", heads=task.heads, image_size=size).resized(size)
+        weights = read(source, part="encoder", heads=task.heads, image_size=size)
+        weights = adapt.fitted(weights, size)
         # Of a name, which may be another's tomorrow, the commit that was read.
         source = weights.origin["source"] if named.is_name(source) else str(source)
         self._task, self._name, self._source, self._weights = task, name, source, weights

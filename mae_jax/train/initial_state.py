@@ -56,10 +56,13 @@ def restore(
 
 def create(
     task: Task, layout: Layout, read_weights: Callable[[Any], dict[str, Any]]
-) -> state.TrainState:
-    """A new state, with the encoder of what `init_from` names, if it names anything.
+) -> tuple[state.TrainState, str | None]:
+    """A new state, with what a run takes of what `init_from` names, if it names anything.
 
     Where the target is PCA coefficients, with the directions that they are measured by.
+
+    Returns:
+      The state, and a line about where it comes from; None of a run from scratch.
 
     Raises:
       UsageError: that encoder cannot be read, has other shapes, or is not finite.
@@ -70,15 +73,22 @@ def create(
         tables = jax.tree.map(state.placed, fresh.tables["target"], directions.measured(task))
         fresh = fresh._replace(tables=fresh.tables | {"target": tables})
     if config.init_from is None:
-        return fresh
-    source = read_weights(config)
+        return fresh, None
+    source, parts = read_weights(config), ["encoder"]
+    if isinstance(task.objective, Reconstruct) and config.init_part != "encoder":
+        parts += ["decoder", "target"]
+    source = {
+        kind: {part: tree[part] for part in parts if part in tree} for kind, tree in source.items()
+    }
     try:
-        started = state.with_encoder(fresh, source, task.recipe)
+        started, new = state.with_weights(fresh, source, task.recipe)
     except ValueError as error:
         raise UsageError(f"init_from {config.init_from!r}: {error}") from None
     if not state.is_finite(started):
         raise UsageError(f"init_from {config.init_from!r} has weights that are not finite numbers")
-    return started
+    taken = " and ".join(part for part in ("encoder", "decoder") if part in source["params"])
+    line = f"started from {config.init_from}, its {taken}; new: {', '.join(new) or 'nothing'}"
+    return started, line
 
 
 def identity(config, fingerprint) -> dict[str, Any]:

@@ -294,7 +294,10 @@ class _Run:
             )
         resumed = initial_state.restore(self.manager, template, self.identity, self.allowed)
         if resumed is None:
-            return initial_state.create(task, self.layout, self.read_weights), 0
+            made, line = initial_state.create(task, self.layout, self.read_weights)
+            if line is not None:
+                self.teller.say(line)
+            return made, 0
         found, position, self.other_data = resumed
         step, planned = int(found.step), position["steps"]
         self.guard.resume(position)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mae_jax.config.architecture import dimension_arguments
+from mae_jax.config.architecture import dimension_arguments, settled_model
 from mae_jax.models import flops, masking, sizes, targets
 from mae_jax.models.fast import ways
 from mae_jax.models.mae import MaskedAutoencoder
@@ -32,9 +32,8 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 def model_arguments(config) -> dict[str, Any]:
     """What every model is made with, as a config says it."""
-    model = config.model
+    model = settled_model(config)
     return dimension_arguments(config) | dict(
-        size=model.size,
         class_token=model.class_token and model.class_tokens,
         dtype=compute_dtype(model.dtype),
         scan=model.scan,
@@ -127,7 +126,7 @@ class Reconstruct(Objective):
         Raises:
           UsageError: a function that it names cannot be had, or is not what it should be.
         """
-        model = config.model
+        model = settled_model(config)
         tokenizer, target, size = None, model.target, None
         if target == "pca":
             size = model.pca_components

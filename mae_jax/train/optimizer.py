@@ -5,6 +5,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -46,6 +47,9 @@ class Recipe:
       trained_blocks: how many of the last blocks are trained, with the head; 0.5 is the MLP of the
         last one; None trains everything.
       ema: decay of the moving average of the parameters, or None.
+      settle_steps: for how long the encoder learns at `settle_lr` of its rate, while what is new
+        beside it settles.
+      settle_lr: that share; 0: the encoder stands still.
     """
 
     peak_lr: float
@@ -62,6 +66,8 @@ class Recipe:
     optimizer: str = "adamw"
     trained_blocks: float | None = None
     ema: float | None = None
+    settle_steps: int = 0
+    settle_lr: float = 0.0
 
     @classmethod
     def from_config(
@@ -83,6 +89,9 @@ class Recipe:
                 f"{train.base_lr:g} would never be reached; make the warm-up shorter or the run "
                 "longer"
             )
+        settle = train.settle_steps
+        if settle is None:
+            settle = round(train.settle_epochs * steps_per_epoch)
         return cls(
             peak_lr=train.base_lr * config.data.batch_size / 256,
             min_lr=train.min_lr,
@@ -98,6 +107,8 @@ class Recipe:
             optimizer=train.optimizer,
             trained_blocks=0 if train.objective == "probe" else train.trained_blocks,
             ema=train.ema,
+            settle_steps=settle,
+            settle_lr=train.settle_lr if settle else 0.0,
         )
 
     def rates(self) -> Rates:
@@ -117,7 +128,8 @@ class Recipe:
         cosine = optax.cosine_decay_schedule(
             self.peak_lr,
             max(1, self.steps - self.warmup_steps),
-            alpha=self.min_lr / self.peak_lr,
+            # A rate of 0 throughout has no alpha, and a least one of 0.
+            alpha=self.min_lr / jnp.maximum(self.peak_lr, jnp.finfo(jnp.float32).tiny),
         )
         if not self.warmup_steps:
             return cosine
@@ -137,6 +149,8 @@ class Recipe:
             optax.stateless(lambda updates, _: self._by_layer(updates)),
             optax.scale_by_learning_rate(self.schedule()),
         ]
+        if self.settle_steps:
+            parts.append(optax.masked(optax.scale_by_schedule(self._settling), _in_encoder))
         if self.clip_norm is not None:
             parts.insert(0, optax.clip_by_global_norm(self.clip_norm))
         return optax.chain(*parts)
@@ -181,10 +195,17 @@ class Recipe:
             layer = 0  # class token, positions and patch projection
         return self.layer_decay ** (self.depth + 1 - layer)
 
+    def _settling(self, step):
+        return jnp.where(step < self.settle_steps, self.settle_lr, 1.0)
+
     def _by_layer(self, updates):
         if self.layer_decay == 1:
             return updates
         return jax.tree_util.tree_map_with_path(lambda path, u: u * self.layer_scale(path), updates)
+
+
+def _in_encoder(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "encoder", params)
 
 
 def joined(a: Any, b: Any) -> Any:

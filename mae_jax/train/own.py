@@ -56,7 +56,7 @@ def tokenizer(name: str, config) -> Callable[[jax.Array], jax.Array]:
             f"model.target {name!r} must say how many codes there are in its attribute "
             f"`vocabulary`, a whole number of at least 2; it is {vocabulary!r}"
         )
-    d = sizes.resolve(config.model.size, **dimension_arguments(config))
+    d = sizes.resolve(**dimension_arguments(config))
     images = jax.ShapeDtypeStruct((2, *d.image_size, d.channels), jnp.float32)
     made = _traced("model.target", name, tokenize, images)
     if made.shape != (2, d.patches) or not jnp.issubdtype(made.dtype, jnp.integer):

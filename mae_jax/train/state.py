@@ -111,37 +111,64 @@ def is_finite(state: TrainState) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
 
 
-def with_encoder(state: TrainState, source: dict[str, Any], recipe: Recipe) -> TrainState:
-    """`state` with the encoder of a pre-trained model's parameters and tables.
+def with_weights(
+    state: TrainState, source: dict[str, Any], recipe: Recipe
+) -> tuple[TrainState, list[str]]:
+    """`state` with a pre-trained model's parameters and tables, as far as both have them.
 
-    The encoder's last norm stays behind where the new model normalises after pooling instead, and
-    fixed positions become trained ones where the new model trains them.
+    Fixed positions become trained ones where the new model trains them. Where the new model
+    normalises after pooling, the source's last norm has no place.
 
     Args:
       state: of the model to start.
-      source: a tree with `params` and `tables` of the pre-trained model.
-      recipe: of the run; its moving average starts at the encoder's parameters too.
+      source: a tree with `params` and `tables` of the pre-trained model, or of parts of it.
+      recipe: of the run; its moving average starts at the same parameters.
+
+    Returns:
+      The state, and the dotted names of what the source does not have, so that it is new; what is
+      new as a whole has one name.
 
     Raises:
-      ValueError: a parameter is missing or of another shape.
+      ValueError: a parameter of the encoder is missing, or one is of another shape.
     """
-    given = joined(source["params"].get("encoder", {}), source["tables"].get("encoder", {}))
+    given, new = joined(source["params"], source["tables"]), []
 
     def take(path, current):
         where, value = jax.tree_util.keystr(path, simple=True, separator="."), given
         for entry in path:
             value = value.get(entry.key) if isinstance(value, dict) else None
         if value is None:
-            raise ValueError(f"the weights have no encoder.{where}")
+            if path[0].key == "encoder" and path[1].key not in ("norm", "mask_token"):
+                raise ValueError(f"the weights have no {where}")
+            new.append(where)
+            return current
         if value.shape != current.shape:
             raise ValueError(
-                f"encoder.{where} is {value.shape} in the weights, {current.shape} in the model"
+                f"{where} is {value.shape} in the weights, {current.shape} in the model"
             )
         return placed(current, value)
 
-    encoder = jax.tree_util.tree_map_with_path(take, state.params["encoder"])
-    started = state._replace(params=state.params | {"encoder": encoder})
-    if recipe.ema is None:
-        return started
-    trained, _ = recipe.split(started.params)
-    return started._replace(ema=jax.tree.map(jnp.copy, trained))
+    params, tables = (
+        jax.tree_util.tree_map_with_path(take, tree) for tree in (state.params, state.tables)
+    )
+    started = state._replace(params=params, tables=tables)
+    if recipe.ema is not None:
+        trained, _ = recipe.split(params)
+        started = started._replace(ema=jax.tree.map(jnp.copy, trained))
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, _ in jax.tree_util.tree_leaves_with_path((params, tables))
+    ]
+    return started, _wholes(new, {name.split(".", 1)[1] for name in names})
+
+
+def _wholes(some: list[str], names: set[str]) -> list[str]:
+    """Dotted names, those in the place of which one above them can stand as that."""
+    found = []
+    for name in some:
+        parts = name.split(".")
+        above = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
+        found.append(
+            next(a for a in above if all(n in some for n in names if f"{n}.".startswith(f"{a}.")))
+        )
+    return sorted(set(found))

@@ -6,6 +6,7 @@ from typing import Any
 
 from mae_jax import config as config_lib
 from mae_jax import parallel, pixels
+from mae_jax.config.architecture import settled_model
 from mae_jax.config.cross_checks import check_batch
 from mae_jax.data import broken, few, loader, sources
 from mae_jax.errors import UsageError
@@ -119,6 +120,7 @@ def prepare(
     config_lib.validate(config)
     trackers.check(config.log)
     config = config.copy_and_resolve_references()
+    config.model.update(settled_model(config))
     pixels.settle(config)
     rhythm.settle(config.checkpoint)
     train, held_out = opened or _open_data(config)

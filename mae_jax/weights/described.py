@@ -92,53 +92,6 @@ class Weights:
             self, tensors=tensors, kind="encoder", mask_tokens_in_encoder=False
         )
 
-    def resized(self, image_size: Any) -> "Weights":
-        """For images of another size: the position tables interpolated (`resize_positions`).
-
-        Raises:
-          UsageError: the size is not whole patches.
-        """
-        old = self.dimensions
-        if image_size is None or sizes.per_axis(image_size) == old.image_size:
-            return self
-        new = _resolve(dataclasses.asdict(old) | {"image_size": sizes.per_axis(image_size)})
-        tensors = dict(self.tensors)
-        for name in ("pos_embed", "decoder_pos_embed"):
-            if name in tensors:
-                tensors[name] = patches.resize_positions(
-                    tensors[name], old.grid, new.grid, self.class_tokens
-                )
-        pixels = self.pixels.resized(new.image_size)
-        return dataclasses.replace(self, tensors=tensors, dimensions=new, pixels=pixels)
-
-    def with_channels(self, channels: int | None) -> "Weights":
-        """An encoder for images of another number of channels.
-
-        One channel gets the sum of the kernels, which is what a grey image repeated in all
-        channels gives; otherwise the kernels are repeated in turn and scaled by old/new, so that
-        tokens keep their size. Mean and deviation are averaged, or repeated in turn.
-        """
-        old = self.dimensions.channels
-        if channels is None or channels == old:
-            return self
-        if channels < 1:
-            raise UsageError(f"channels {channels} must be at least 1")
-        kernel = self.tensors["patch_embed.proj.weight"]
-        mean, std = self.pixels.mean, self.pixels.std
-        if channels == 1:
-            kernel = kernel.sum(1, keepdims=True)
-            mean, std = (sum(mean) / old,), (sum(std) / old,)
-        else:
-            turn = [c % old for c in range(channels)]
-            kernel = kernel[:, turn] * np.float32(old / channels)
-            mean, std = tuple(mean[c] for c in turn), tuple(std[c] for c in turn)
-        return dataclasses.replace(
-            self,
-            tensors=self.tensors | {"patch_embed.proj.weight": kernel},
-            dimensions=dataclasses.replace(self.dimensions, channels=channels),
-            pixels=dataclasses.replace(self.pixels, channels=channels, mean=mean, std=std),
-        )
-
 
 def describe(
     tensors: dict[str, np.ndarray],

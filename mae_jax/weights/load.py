@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mae_jax.errors import UsageError
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
+from mae_jax.weights import adapt
 from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
 from mae_jax.weights.pretrained import PretrainedClassifier, PretrainedEncoder
@@ -55,7 +56,7 @@ def load(
         decoder_heads=decoder_heads,
         norm_pix=norm_pix,
     )
-    return whole(weights.resized(image_size), source, dtype=dtype, scan=scan)
+    return whole(adapt.fitted(weights, image_size), source, dtype=dtype, scan=scan)
 
 
 def whole(weights: Weights, source: Any, **options: Any) -> MaskedAutoencoder | VisionTransformer:
@@ -85,7 +86,7 @@ def load_encoder(
 
     Args:
       image_size: of the images; positions are resized to it.
-      channels: of the images; the patch projection is adapted (`Weights.with_channels`).
+      channels: of the images; the patch projection is adapted (`adapt.with_channels`).
       batch_size: images that go through at a time.
 
     Raises:
@@ -103,9 +104,8 @@ def encoder_of(
     weights: Weights, *, image_size: Any = None, channels: int | None = None, **options: Any
 ) -> PretrainedEncoder:
     """As `load_encoder`, from weights that were read."""
-    return PretrainedEncoder(
-        weights.encoder().resized(image_size).with_channels(channels), **options
-    )
+    fitted = adapt.fitted(weights.encoder(), image_size)
+    return PretrainedEncoder(adapt.with_channels(fitted, channels), **options)
 
 
 def load_classifier(
@@ -127,4 +127,6 @@ def load_classifier(
       UsageError: what `read` says, or the source holds no classifier.
     """
     weights = read(source, step=step, image_size=image_size, patch_size=patch_size, heads=heads)
-    return PretrainedClassifier(weights.resized(image_size), dtype=dtype, batch_size=batch_size)
+    return PretrainedClassifier(
+        adapt.fitted(weights, image_size), dtype=dtype, batch_size=batch_size
+    )

@@ -164,7 +164,7 @@ def _of_run(path, config, found):
     said = {name: config.model[name] for name in names}
     target = config.model.target
     said["target"] = target if target in targets.TARGETS else "tokens"
-    d = sizes.resolve(config.model.size, **dimension_arguments(config))
+    d = sizes.resolve(**dimension_arguments(config))
     flat = model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
     tensors = keymap.to_published(_without_batch_norm(flat))
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}

@@ -1,44 +1,44 @@
-"""The encoder that `init_from` names, for a run to start from."""
+"""What `init_from` names, for a run to start from: what a config adopts of it, and its tree."""
 
-import functools
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mae_jax.config import named
-from mae_jax.config.architecture import adopt_architecture
+from mae_jax.config.architecture import (
+    adopt_architecture,
+    dimension_arguments,
+    fill_open,
+)
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
+from mae_jax.models import sizes, targets
 from mae_jax.pixels import same_values
 from mae_jax.train import workdir
-from mae_jax.weights import hub, keymap
+from mae_jax.weights import adapt, hub, keymap
 from mae_jax.weights.described import Weights
 from mae_jax.weights.read import read
 
-
-def _read(config) -> Weights:
-    said = functools.partial(read, config.init_from, part="encoder", image_size=_sides(config))
-    try:
-        return said()
-    except UsageError:
-        if config.model.heads is None:
-            raise
-        # What the source does not say, the config's model section may.
-        return said(heads=config.model.heads)
+_ENCODER = ("width", "depth", "heads")
+_DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
+# What a run may do otherwise than its source did, and a line says.
+_LEARNED = ("mask_ratio", "sampling", "mask_unit", "loss_on")
 
 
-def _sides(config):
-    sides = config.model.image_size
-    return sides[0] if sides is not None and len(sides) == 1 else sides
+def read_weights(config) -> dict[str, Any]:
+    """A tree for `train.state.with_weights`, made to fit the config's images and patches.
 
-
-def read_encoder(config) -> dict[str, Any]:
-    """A tree for `train.state.with_encoder`: the positions resized to the config's images.
+    In pre-training it has the decoder where the source does, and the layer that predicts where it
+    predicts what the config says.
 
     Raises:
-      UsageError: as `read`.
+      UsageError: as `read`, or the weights cannot be made to fit.
     """
-    weights = _read(config).resized(_sides(config))
+    weights, patch = _taken(config), None
+    if _pretrains(config):
+        patch = config.model.patch_size
+    weights = adapt.fitted(weights, _sides(config.model.image_size), _sides(patch))
     tree: dict[str | int, Any] = {}
     for path, value in keymap.from_published(weights.tensors).items():
         node = tree
@@ -70,24 +70,168 @@ def pin(config, folders: Iterable[str | Path]) -> None:
     config.init_from = hub.pinned(config.init_from)
 
 
-def adopt(config, folder: str | Path) -> None:
-    """Gives a config the architecture of what its `init_from` names, if it names anything.
+def adopt(config, folder: str | Path | None = None) -> None:
+    """Gives a config what it leaves open of the model and the pixels that `init_from` names.
 
-    A run that was begun in the folder has noted it: then nothing else is read.
+    A classifier's encoder is that of the source, whatever the config says. Pre-training may go on
+    with other images, patches and channels, and with another target.
+
+    Args:
+      config: changed in place; one that starts from nothing stays as it is.
+      folder: of a run that may have been begun: it has noted all, and nothing else is read.
 
     Raises:
-      UsageError: as `read`.
+      UsageError: as `read`, or the config contradicts the source.
     """
     if config.init_from is None:
         return
-    pin(config, [folder])
-    if workdir.begun(folder):
-        adopt_architecture(config, workdir.read_config(folder))
+    if folder is not None:
+        pin(config, [folder])
+    if folder is not None and workdir.begun(folder):
+        noted = workdir.read_config(folder)
+        (fill_open if _pretrains(config) else adopt_architecture)(config, noted)
+        return
+    weights = _taken(config)
+    _check_can_be_trained(config, weights)
+    theirs = _settings(config, weights)
+    if _pretrains(config):
+        _check_same(config, theirs["model"], weights)
     else:
-        theirs = architecture(config)
         _say_dimensions(config, theirs["model"])
-        _check_pixels(config, theirs["data"])
-        adopt_architecture(config, theirs)
+    _check_pixels(config, theirs["data"])
+    (fill_open if _pretrains(config) else adopt_architecture)(config, theirs)
+
+
+def _pretrains(config) -> bool:
+    return config.train.objective == "reconstruct"
+
+
+def _taken(config) -> Weights:
+    """What a config takes of its source, for the channels that it has."""
+    weights = _read(config)
+    if _predicts_other(config, weights):
+        # What is left out need not fit: `adapt` refuses what it cannot change.
+        left = ("decoder_pred.", "target_")
+        tensors = {n: t for n, t in weights.tensors.items() if not n.startswith(left)}
+        weights = dataclasses.replace(weights, tensors=tensors)
+    return _channels(config, weights)
+
+
+def _read(config) -> Weights:
+    part = "full" if _pretrains(config) and config.init_part != "encoder" else "encoder"
+    given: dict[str, Any] = {}
+    # What the source does not say, the config's model section may.
+    for name in ("heads", "decoder_heads", "norm_pix", None):
+        try:
+            sides = _sides(config.model.image_size)
+            weights = read(config.init_from, part=part, image_size=sides, **given)
+            break
+        except UsageError:
+            if name is None or config.model[name] is None:
+                raise
+            given[name] = config.model[name]
+    if weights.kind == "classifier":
+        weights = weights.encoder()
+    if config.init_part == part == "full" and weights.kind != "full":
+        raise UsageError(
+            f"init_part is 'full', and {config.init_from!r} holds an encoder alone; leave it out "
+            "for a new decoder"
+        )
+    return weights
+
+
+def _sides(sides):
+    return sides[0] if sides is not None and len(sides) == 1 else sides
+
+
+def _channels(config, weights: Weights) -> Weights:
+    """For the channels that a config says; pre-training, and `init_channels`, may change them."""
+    turn, wanted = tuple(config.init_channels), config.model.channels
+    theirs = weights.dimensions.channels
+    if turn:
+        if wanted not in (None, len(turn)):
+            raise UsageError(
+                f"init_channels {turn} is for {len(turn)} channels, and model.channels is {wanted}"
+            )
+        return adapt.with_channels(weights, len(turn), turn)
+    if not _pretrains(config) or wanted in (None, theirs):
+        return weights
+    if wanted != 1:
+        example = tuple(min(c, theirs - 1) for c in range(wanted))
+        raise UsageError(
+            f"model.channels is {wanted}, and {config.init_from!r} has {theirs}; say which of its "
+            f"each starts from, --config.init_channels={example} for instance, or -1 for their mean"
+        )
+    return adapt.with_channels(weights, 1)
+
+
+def _predicts_other(config, weights: Weights) -> bool:
+    """Whether a config predicts other numbers of a patch than a source does."""
+    target = config.model.target
+    if weights.kind != "full" or target is None:
+        return False
+    if target not in targets.TARGETS:  # codes of some tokenizer: of which, no source says
+        return True
+    if target != weights.target:
+        return True
+    return target == "pca" and config.model.pca_components != _components(weights)
+
+
+def _components(weights):
+    return len(weights.tensors["target_components"])
+
+
+def _check_can_be_trained(config, weights):
+    if weights.registers:
+        raise UsageError(
+            f"init_from {config.init_from!r} has {weights.registers} register tokens, with which "
+            "nothing is trained here; its features can be had as they are: `mae-jax embed`, and "
+            "`mae-jax probe --methods=logistic,knn`"
+        )
+    if weights.gelu != "erf":
+        say(
+            f"{config.init_from} was trained with GELU's tanh formula; here it is exact, which "
+            "differs by at most 5e-4"
+        )
+    if weights.target == "tokens" and config.model.target is None and weights.kind == "full":
+        raise UsageError(
+            f"{config.init_from!r} predicts what a tokenizer gives; name that, "
+            "--config.model.target=FILE.py:NAME, or --config.model.target=pixels for a new layer "
+            "that predicts these"
+        )
+
+
+def _check_same(config, theirs, weights):
+    """Raises UsageError where pre-training is to go on with another network than the source's."""
+    model, source = config.model, repr(config.init_from)
+    if model.size is not None:
+        given = {name: model[name] for name in (*_ENCODER, *_DECODER)}
+        ours = dataclasses.asdict(sizes.resolve(**dimension_arguments(config)))
+    else:
+        given = ours = {name: model[name] for name in (*_ENCODER, *_DECODER)}
+    names = [*_ENCODER, "class_token", "class_tokens"]
+    names += [*_DECODER, "mask_tokens_in_encoder"] if weights.kind == "full" else []
+    for name in names:
+        value = ours[name] if name in ours else model[name]
+        if value in (None, theirs[name]):
+            continue
+        said = f"model.{name} is {value}"
+        if name in given and given[name] is None:
+            said = f"model.size {model.size!r} has {name} {value}"
+        new = ", or give --config.init_part=encoder for a new decoder"
+        raise UsageError(
+            f"{said}, and {source} has {theirs[name]}; leave it out"
+            + (new if name in (*_DECODER, "mask_tokens_in_encoder") else "")
+        )
+    patch = model.patch_size
+    if patch is not None and (patch[0], patch[-1]) != tuple(theirs["patch_size"]):
+        say(f"patches of {config.init_from}, {theirs['patch_size']}, are resized to {list(patch)}")
+    if weights.kind != "full":
+        return
+    for name in ("norm_pix", "target", *_LEARNED):
+        value = getattr(weights, name)
+        if model[name] not in (None, value):
+            say(f"model.{name} is {model[name]}, and {config.init_from} was trained with {value}")
 
 
 def _say_dimensions(config, theirs):
@@ -119,33 +263,30 @@ def _check_pixels(config, theirs):
             )
 
 
-def architecture(config) -> dict[str, Any]:
-    """The encoder that a config starts from, as a resolved config has it."""
-    weights = _read(config)
-    if weights.registers:
-        raise UsageError(
-            f"init_from {config.init_from!r} has {weights.registers} register tokens, with which "
-            "nothing is trained here; its features can be had as they are: `mae-jax embed`, and "
-            "`mae-jax probe --methods=logistic,knn`"
-        )
-    if weights.gelu != "erf":
-        say(
-            f"{config.init_from} was trained with GELU's tanh formula; here it is exact, which "
-            "differs by at most 5e-4"
-        )
+def _settings(config, weights: Weights) -> dict[str, Any]:
+    """What of a source a config may adopt, as a resolved config has it."""
     d = weights.dimensions
+    model = {
+        "size": _size(d),
+        "image_size": list(d.image_size),
+        "patch_size": list(d.patch_size),
+        "channels": d.channels,
+        "width": d.width,
+        "depth": d.depth,
+        "heads": d.heads,
+        "class_token": weights.class_token,
+        "class_tokens": max(1, weights.class_tokens),
+    }
+    if weights.kind == "full":
+        model |= {name: getattr(d, name) for name in _DECODER}
+        model |= {
+            name: getattr(weights, name)
+            for name in ("norm_pix", "target", "mask_tokens_in_encoder")
+        }
+        if "target_components" in weights.tensors:
+            model["pca_components"] = _components(weights)
     return {
-        "model": {
-            "size": "base",
-            "image_size": list(d.image_size),
-            "patch_size": list(d.patch_size),
-            "channels": d.channels,
-            "width": d.width,
-            "depth": d.depth,
-            "heads": d.heads,
-            "class_token": weights.class_token,
-            "class_tokens": max(1, weights.class_tokens),
-        },
+        "model": model,
         "data": {
             "pixels": weights.pixels.kind,
             "mean": list(weights.pixels.mean),
@@ -154,3 +295,13 @@ def architecture(config) -> dict[str, Any]:
             "nodata": weights.pixels.nodata,
         },
     }
+
+
+def _size(d) -> str:
+    """The size whose decoder a new one is like."""
+    alike = [
+        name
+        for name, (width, depth, *_) in sizes.SIZES.items()
+        if (width, depth) == (d.width, d.depth)
+    ]
+    return alike[0] if alike else "base"

@@ -25,6 +25,8 @@ def test_config_file(path):
 def check(config, evaluates):
     if config.data.name is None:
         config.data.folder = "given on the command line"
+    if config.init_part is not None:
+        config.init_from = "given there, too"
     config_lib.validate(config, trains=not evaluates)
 
 

@@ -18,7 +18,7 @@ import mae_jax
 from mae_jax.data.images import Pixels
 from mae_jax.data.loader import Picture
 from mae_jax.models import patches
-from mae_jax.weights import export, keymap, load, read
+from mae_jax.weights import adapt, export, keymap, load, read
 from mae_jax.weights.pretrained import PretrainedClassifier
 
 TOLERANCE = 1e-5
@@ -187,7 +187,7 @@ def test_an_encoder_of_another_image_size_is_exported_at_it_for_timm(tmp_path, n
     resized = timm.create_model(
         f"local-dir:{tmp_path / 'as_trained'}", pretrained=True, img_size=new
     )
-    expected = weights.resized(new)
+    expected = adapt.fitted(weights, new)
     assert abs(resized.pos_embed.numpy() - expected.tensors["pos_embed"]).max() > 1e-3
     export.export(expected, tmp_path / "resized", format="timm")
     theirs, (images, pixels) = in_timm(tmp_path / "resized"), images_of(expected)

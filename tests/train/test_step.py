@@ -173,9 +173,9 @@ def test_classify_starts_from_the_pretrained_encoder(digits_config):
     digits_config.train.objective = "classify"
     task = prepare(digits_config, 1)
     fresh = state.create(task.objective, task.recipe, 0, ONE)
-    started = state.with_encoder(
-        fresh, {"params": source.params, "tables": source.tables}, task.recipe
-    )
+    given = {"params": source.params, "tables": source.tables}
+    started, new = state.with_weights(fresh, given, task.recipe)
+    assert new == ["fc_norm", "head"]
     given, taken = source.params["encoder"], started.params["encoder"]
     jax.tree.map(np.testing.assert_array_equal, given["blocks"], taken["blocks"])
     np.testing.assert_array_equal(source.tables["encoder"]["pos_embed"], taken["pos_embed"])

@@ -14,7 +14,7 @@ from made import SMALL, random_weights
 import mae_jax
 from mae_jax.errors import UsageError
 from mae_jax.models import patches
-from mae_jax.weights import export, formats, keymap, pickles, pth, read
+from mae_jax.weights import adapt, export, formats, keymap, pickles, pth, read
 
 
 @pytest.fixture
@@ -305,13 +305,13 @@ def test_encoders_take_images_as_they_are(file):
 def test_channels(file):
     images = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
     weights = read.read(file, **SAID).encoder()
-    grey = weights.with_channels(1)
+    grey = adapt.with_channels(weights, 1)
     assert grey.pixels.mean == pytest.approx((np.mean(weights.pixels.mean),))
     kernel = weights.tensors["patch_embed.proj.weight"]
     np.testing.assert_allclose(
         grey.tensors["patch_embed.proj.weight"], kernel.sum(1, keepdims=True), atol=1e-6
     )
-    five = weights.with_channels(5).tensors["patch_embed.proj.weight"]
+    five = adapt.with_channels(weights, 5).tensors["patch_embed.proj.weight"]
     np.testing.assert_allclose(five[:, 3], kernel[:, 0] * 0.6, atol=1e-6)
     for channels in (1, 2, 5):
         encoder = mae_jax.load_encoder(file, heads=4, channels=channels)
