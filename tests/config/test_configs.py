@@ -26,6 +26,8 @@ def check(config, evaluates):
     if config.data.name is None:
         config.data.folder = "given on the command line"
     config_lib.validate(config, trains=not evaluates)
+    if min(config.model.image_size or (224,)) < 96:  # of so few pixels none is cut away
+        assert config.data.eval_crop == 1.0
 
 
 def test_there_are_configs_for_the_papers_models():
