@@ -236,6 +236,11 @@ def test_predictions_are_a_table(classifier, folders, tmp_path):
         assert float(p) + float(q) == pytest.approx(1, abs=1e-5)
     assert made["images"] == 4 and sum(made["classes"].values()) == 4
     assert np.asarray(Image.open(tmp_path / "p.png")).std() > 10
+    corrected = "name,class\ncorrected by hand,cat\n"
+    (tmp_path / "p.csv").write_text(corrected)
+    with pytest.raises(UsageError, match=r"p\.csv' is there already; give a new file"):
+        predict(mae_jax.load_classifier(classifier), source, tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text() == corrected
 
 
 def test_what_is_left_open_is_settled_and_written_down():

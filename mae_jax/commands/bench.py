@@ -1,9 +1,10 @@
 """mae-jax bench."""
 
+import datetime
 from typing import Any
 
 from mae_jax.commands import configs
-from mae_jax.commands.verb import Flag, Verb
+from mae_jax.commands.verb import Flag, Verb, text
 
 
 def bench(
@@ -18,6 +19,16 @@ def bench(
     return bencher.bench(configs.read(config, overrides=overrides), steps=steps)
 
 
+def _text(result):
+    result = dict(result)
+    steps, seconds = (result.pop(f"training_{unit}") for unit in ("steps", "seconds"))
+    took = datetime.timedelta(seconds=round(seconds))
+    return (
+        f"{text(result)}\nall of training: {steps} steps in about {took} on this machine, without "
+        "evaluation and saving"
+    )
+
+
 VERB = Verb(
     bench,
     place=10,
@@ -25,4 +36,5 @@ VERB = Verb(
     example="--config=configs/digits.py",
     config="needed",
     flags=(Flag("steps", "N", "how many of each kind are timed"),),
+    text=_text,
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_jax.commands import configs
+from mae_jax.commands import configs, following
 from mae_jax.commands.flags import ALLOW_CHANGE
 from mae_jax.commands.verb import Flag, Verb, text
 from mae_jax.errors import UsageError
@@ -63,11 +63,14 @@ def finetune(
 
 def _text(result):
     if "accuracy" not in result:
-        return text(result)
+        return f"{text(result)}\n{following.after_finetuning(result['workdir'])}"
     from mae_jax.studies import finetune as study
 
     rest = {name: value for name, value in result.items() if name != "accuracy"}
-    return f"accuracy on held-out images\n{study.table(result['accuracy'])}\n{text(rest)}"
+    lines = ["accuracy on held-out images", study.table(result["accuracy"]), text(rest)]
+    runs = sorted(Path(result["comparison"]).parent.glob("*/checkpoints"))
+    lines += [following.after_finetuning(runs[0].parent)] if runs else []
+    return "\n".join(lines)
 
 
 def _number(name, text):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_jax.commands import configs
+from mae_jax.commands import configs, following
 from mae_jax.commands.flags import ALLOW_CHANGE
-from mae_jax.commands.verb import Verb
+from mae_jax.commands.verb import Verb, text
 
 
 def pretrain(
@@ -46,6 +46,10 @@ def pretrain(
     )
 
 
+def _text(result):
+    return f"{text(result)}\n{following.after_pretraining(result)}"
+
+
 VERB = Verb(
     pretrain,
     place=1,
@@ -55,4 +59,5 @@ VERB = Verb(
     keys=True,
     run=True,
     flags=(ALLOW_CHANGE,),
+    text=_text,
 )

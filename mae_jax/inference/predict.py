@@ -35,7 +35,7 @@ def predict(
     broken record has its name and empty cells. The file appears when it is whole.
 
     Args:
-      out: the CSV file; one that is there is replaced.
+      out: the CSV file, to be made: one that is there may have been corrected by hand.
       top: how many classes a row names; all of them where there are fewer.
       sheet: a picture of some of the images with their classes.
       broken_share: of the records that may be broken, rounded up; they are named.
@@ -44,7 +44,7 @@ def predict(
       Where the files lie, how many images, how many broken, and how many of each class.
 
     Raises:
-      UsageError: a file cannot be written, or `top` is below 1.
+      UsageError: `out` is there already, a file cannot be written, or `top` is below 1.
       BrokenRecord: more images cannot be read than `broken_share`.
     """
     if top < 1:
@@ -111,6 +111,8 @@ def _table_path(out) -> Path:
     path = Path(out).expanduser().absolute()
     if path.suffix != ".csv":
         raise UsageError(f"--out {str(out)!r} must end in .csv")
+    if path.is_file():
+        raise UsageError(f"--out {str(out)!r} is there already; give a new file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() or not os.access(path.parent, os.W_OK):

@@ -38,6 +38,8 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
       them: `images_per_second`, `flops_per_second`, and `peak_share`, with `peak` saying of what;
       `input_images_per_second`, what the loader makes with nothing else going on;
       `training_images_per_second` and `data_wait_share` of both together, as in a run;
+      `training_steps` of the whole run that the config asks for, and the `training_seconds` that
+      they would take at that rate, without evaluation and saving;
       `limit`, "step" or "input", and in `advice` what to do about it.
 
     Raises:
@@ -84,6 +86,8 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     seconds = trainer.time(following, steps, "loader and step")
     result["training_images_per_second"] = batch_size / statistics.mean(seconds)
     result["data_wait_share"] = min(1.0, sum(waited[-steps:]) / sum(seconds))
+    result["training_steps"] = task.steps
+    result["training_seconds"] = task.steps * batch_size / result["training_images_per_second"]
     result["limit"], result["advice"] = _limit(result)
     return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in result.items()}
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mae_jax.errors import UsageError
 from mae_jax.inference.views import views
 from mae_jax.pixels import Pixels
 from mae_jax.studies import study
+from mae_jax.studies.remaining import Work, share_left
 from mae_jax.train import loop, workdir
 from mae_jax.visualize import curves
 from mae_jax.weights import start
@@ -86,7 +88,8 @@ def compare(
         )
         for method in _methods(config, baselines, trained)
     ]
-    rows = study.run(trials, len(trials), folder)
+    work = [_work(trial, config, scratch, Path(folder)) for trial in trials]
+    rows = study.run(trials, len(trials), folder, work)
     plot = functools.partial(curves.draw, rows) if labels or blocks else None
     return {
         "accuracy": rows,
@@ -129,6 +132,17 @@ def _trial(setting, draw, config, scratch) -> study.Trial:
         return {"accuracy": accuracy_of(run(one, where, quiet=True))}
 
     return study.Trial(dataclasses.asdict(setting), draw, setting.folder(draw), measure)
+
+
+def _work(trial, config, scratch, folder: Path) -> Work:
+    kind = dict(trial.row)
+    if kind["method"] == "pixels":
+        return Work(json.dumps(kind))
+    own = kind["method"] == "scratch" and scratch is not None
+    steps = (scratch if own else config).train.steps
+    if steps is not None:
+        del kind["labels"]  # which only epochs make longer
+    return Work(json.dumps(kind), share_left(folder / trial.name, steps))
 
 
 def accuracy_of(summary: dict[str, Any]) -> float:

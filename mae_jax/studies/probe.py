@@ -18,6 +18,7 @@ from mae_jax.evaluation import knn, logistic
 from mae_jax.inference import embed
 from mae_jax.inference.views import pixels_for
 from mae_jax.studies import finetune, study
+from mae_jax.studies.remaining import Work, share_left
 from mae_jax.visualize import curves
 from mae_jax.weights import adapt, load
 from mae_jax.weights.read import read
@@ -73,8 +74,12 @@ def compare(
     held_out = sources.labelled(sources.open_source(data, data.eval_split, train.classes))
     few.few_labels(train, data)  # too many labels asked for is found out about here
     task = _Task(config, train, held_out, Path(out).absolute() / "features", output, heads)
-    trials = _trials(task, encoders, methods, range(data.label_draw, data.label_draw + draws))
-    rows = study.run(trials, len(encoders) * len(methods) * draws, out)
+    numbers = range(data.label_draw, data.label_draw + draws)
+    work = [
+        Work(method, share_left(Path(out) / _trial_name(method, name, draw)))
+        for name, method, draw in itertools.product(_names(encoders), methods, numbers)
+    ]
+    rows = study.run(_trials(task, encoders, methods, numbers), len(work), out, work)
     plot = functools.partial(
         curves.bars,
         [row["encoder"] for row in rows],
@@ -195,10 +200,14 @@ def _trials(task, encoders, methods, draws) -> Iterator[study.Trial]:
             yield study.Trial(
                 frozen.row,
                 draw,
-                f"{method}/{name}-{draw}",
+                _trial_name(method, name, draw),
                 functools.partial(getattr(frozen, method), draw),
                 column=method,
             )
+
+
+def _trial_name(method, name, draw) -> str:
+    return f"{method}/{name}-{draw}"
 
 
 def _check(encoders, config, methods, draws):

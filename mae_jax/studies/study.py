@@ -2,12 +2,10 @@
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
 import secrets
 import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from mae_jax import hosts
 from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, Preempted
+from mae_jax.studies.remaining import Remaining, Work
 from mae_jax.train import trackers
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.visualize import curves
@@ -79,7 +78,12 @@ class Turns:
         return contextlib.nullcontext(hosts.is_first())
 
 
-def run(trials: Iterable[Trial] | Turns, total: int, folder: str | Path) -> list[dict[str, Any]]:
+def run(
+    trials: Iterable[Trial] | Turns,
+    total: int,
+    folder: str | Path,
+    work: Iterable[Work] | None = None,
+) -> list[dict[str, Any]]:
     """Measures trials one after the other.
 
     What each of them does in its work folder is its own business: it resumes there what was
@@ -90,6 +94,8 @@ def run(trials: Iterable[Trial] | Turns, total: int, folder: str | Path) -> list
       trials: may be made one by one, as the table comes into being; measured in order, unless
         `Turns` say otherwise.
       total: how many they are.
+      work: what each has to do, in their order, to tell how long all will take; the same for all
+        by default.
 
     Returns:
       The rows: what the trials say of them; then, in the row itself or in its columns, every
@@ -100,16 +106,17 @@ def run(trials: Iterable[Trial] | Turns, total: int, folder: str | Path) -> list
       Diverged: not one trial came to its end.
       Preempted: SIGTERM or SIGINT came; the same study again goes on.
     """
-    folder, began = Path(folder).absolute(), time.perf_counter()
+    folder = Path(folder).absolute()
+    remaining = Remaining([Work()] * total if work is None else work)
     turns = trials if isinstance(trials, Turns) else Turns(trials, folder)
-    done = made = 0
+    done = 0
     with stop_signal() as stop:
         for trial, found, now in turns.take(stop):
-            done, made = done + 1, made + now
+            done += 1
+            remaining.ended(now)
             if now and hosts.is_first():
-                left = (time.perf_counter() - began) / made * (total - done)
-                eta = f"  eta {datetime.timedelta(seconds=round(left))}" if done < total else ""
-                say(f"{done} of {total}  {trial.name}  {_outcome(trial, found)}{eta}")
+                said = [f"{done} of {total}", trial.name, _outcome(trial, found), remaining.words()]
+                say("  ".join(filter(None, said)))
                 with turns.publishing() as ours:
                     if ours:
                         write(folder / JSON, json.dumps(rows(turns.ended()), indent=1) + "\n")

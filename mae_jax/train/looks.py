@@ -44,6 +44,10 @@ class Looks:
                 + (f"it measures {', '.join(names)}" if names else "data.eval_split is not set")
             )
 
+    def described(self) -> str | None:
+        """As of `Watch.described`."""
+        return self._watch.described()
+
     def due(self, step: int) -> tuple[bool, bool]:
         """Whether a step is measured, and whether it is drawn."""
         log, last = self._task.config.log, step == self._task.steps

@@ -143,6 +143,8 @@ class _Run:
         self.teller.say(f"data: {describe(task.train)}")
         if task.held_out is not None:
             self.teller.say(f"held out: {describe(task.held_out)}")
+        if (measured_on := looks.described()) is not None:
+            self.teller.say(measured_on)
         self.manager = checkpoint.open_manager(folder / "checkpoints", **config.checkpoint)
         self.saver, self.rhythm, self.saving = Saver(self.manager), Rhythm(task), False
         self.guard = divergence.Guard(task, layout, self.manager, self.teller.say)

@@ -85,6 +85,16 @@ class Watch:
             names += [f"eval_ema_{name}" for name in found]
         return names + ["eval_knn_accuracy"] * self._looks_for_neighbours()
 
+    def described(self) -> str | None:
+        """On how many images kNN accuracy is measured, in one line; None where it is not."""
+        if not self._looks_for_neighbours():
+            return None
+        bank = len(self._bank)
+        return (
+            f"kNN accuracy: of {len(self._queries)} held-out images, by the "
+            f"{min(self._neighbours, bank)} nearest of {bank} training images"
+        )
+
     def _looks_for_neighbours(self):
         return self._bank is not None and isinstance(self._objective, Reconstruct)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import card, formats, huggingface, pth, timm
+from mae_jax.weights import card, formats, huggingface, pth, public, timm
 from mae_jax.weights.described import Weights
 from mae_jax.weights.read import SUMS, read, sha256
 
@@ -69,6 +69,8 @@ def export(
 ) -> dict[str, Any]:
     """Writes weights in another library's format, with a card and hashes, and reads them back.
 
+    Of paths on this machine, to data and runs, the last component is written, in card and files.
+
     Args:
       out: the folder to make; nothing may be there.
       format: one of `FORMATS`.
@@ -100,6 +102,7 @@ def export(
         )
     if license is not None:
         weights.origin["license"] = license
+    weights = public.without_paths(weights)
     about = weights.settings() | {"origin": weights.origin}
     folder = Path(out).absolute()
     # Made beside it and moved: a folder of that name is a whole one.

@@ -28,6 +28,8 @@ def check(config, evaluates):
     if config.init_part is not None:
         config.init_from = "given there, too"
     config_lib.validate(config, trains=not evaluates)
+    if min(config.model.image_size or (224,)) < 96:  # of so few pixels none is cut away
+        assert config.data.eval_crop == 1.0
 
 
 def test_there_are_configs_for_the_papers_models():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mae_jax import cli
+from mae_jax.commands import verbs
 from mae_jax.errors import UsageError
 from mae_jax.models import flops, sizes
 from mae_jax.planning import bench
@@ -31,10 +32,23 @@ def test_the_verb(capsys, tfds_dir):
     assert 0 < found["peak_share"] < 1 and "measured" in found["peak"]
     assert found["input_images_per_second"] > 0 and found["training_images_per_second"] > 0
     assert 0 <= found["data_wait_share"] <= 1
+    assert found["training_steps"] == round(300 * 100 / 16)
+    seconds = found["training_steps"] * 16 / found["training_images_per_second"]
+    assert found["training_seconds"] == pytest.approx(seconds, rel=1e-2)
     slower = found["input_images_per_second"] < found["images_per_second"]
     assert (
         found["limit"] == ("input" if slower else "step") and "the loader makes" in found["advice"]
     )
+
+
+def test_how_long_all_of_training_takes():
+    result = {"limit": "step", "training_steps": 12345, "training_seconds": 90061.2}
+    said = verbs()["bench"].text(result).splitlines()
+    assert said == [
+        "limit        step",
+        "all of training: 12345 steps in about 1 day, 1:01:01 on this machine, without evaluation "
+        "and saving",
+    ]
 
 
 def test_a_classifier(digits_config):

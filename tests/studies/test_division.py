@@ -59,7 +59,7 @@ def whole(tmp_path):
 
 def test_what_was_measured_is_kept_and_does_not_spoil_the_eta(tmp_path, monkeypatch, capsys):
     clock = [0.0]
-    monkeypatch.setattr(study.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     trials = made()
     for trial in trials[:3]:
         trial.measure(tmp_path / trial.name)

@@ -1,5 +1,6 @@
 """What a card says of how its files are loaded is so; StableHLO wants jax and numpy alone."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from made import ODD, SMALL, random_weights
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import export, load, snippets
+from mae_jax.weights import export, load, read, snippets
 from mae_jax.weights.pretrained import PretrainedClassifier
 
 
@@ -83,6 +84,37 @@ def test_every_format_says_how_it_is_loaded():
         for kind in ("full", "encoder", "classifier"):
             code = "\n".join(snippets.of(random_weights(kind), format))
             assert code.count("```") == 2 and "{" not in code.replace('{"images": images}', "")
+
+
+@pytest.mark.parametrize("format", ["safetensors", "huggingface", "npz", "pth"])
+def test_nothing_says_where_files_lie_on_this_machine(tmp_path, format):
+    weights = random_weights("full", **SMALL)
+    data = {"folder": "/home/ada/secret/PHOTOS/,hf:ada/cats", "labels": "../ada/labels.csv"}
+    data |= {"dir": "~/ada", "mixture": (("/mnt/ada/one", 0.5), ("cifar10", 0.5)), "split": "all"}
+    data |= {"name": r"C:\Users\ada\two", "url": "gs://bucket/three", "batch_size": 4}
+    weights.origin.update(
+        source="/home/ada/runs/cats",
+        classes=["/m/01yrx", "../dog"],
+        config={
+            "data": data,
+            "init_from": "/home/ada/base.pth",
+            "model": {"target": "/ada/t.py:f"},
+        },
+    )
+    weights = dataclasses.replace(weights, sampling="/home/ada/my_masks.py:lines")
+    export.export(weights, tmp_path / "out", format=format)
+    for path in (tmp_path / "out").iterdir():
+        assert not re.search(rb"/ada\b|\\\\ada|ada/(?!cats)", path.read_bytes()), path.name
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| source | cats |" in card and "| started from | base.pth |" in card
+    back = read.read(tmp_path / "out")
+    assert back.sampling == "my_masks.py:lines" and back.origin["classes"] == ["/m/01yrx", "../dog"]
+    assert back.origin["config"]["data"] == {
+        "folder": "PHOTOS,hf:ada/cats", "labels": "labels.csv", "dir": "ada", "split": "all",
+        "mixture": [["one", 0.5], ["cifar10", 0.5]], "name": "two", "url": "gs://bucket/three",
+        "batch_size": 4,
+    }  # fmt: skip
+    assert weights.origin["source"] == "/home/ada/runs/cats"  # what is exported stays as it was
 
 
 @pytest.mark.parametrize("format", export.GRAPHS)
