@@ -12,6 +12,7 @@ from typing import Any
 
 VERBS = (
     "bench",
+    "diagnose",
     "embed",
     "evaluate",
     "export",

@@ -16,6 +16,7 @@ LAYERS = [
     {"train"},
     {"weights", "planning"},
     {"inference"},
+    {"diagnosis"},
     {"studies"},
     {"reports"},
     {"commands"},

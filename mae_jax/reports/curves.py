@@ -27,7 +27,12 @@ class _Kind:
 _KINDS = (
     _Kind(
         "Loss",
-        {"loss": "training", "eval_loss": "held out", "eval_ema_loss": "held out, moving average"},
+        {
+            "loss": "training",
+            "eval_loss": "held out",
+            "eval_ema_loss": "held out, moving average",
+            "eval_train_loss": "training images, seen and hidden as held-out ones are",
+        },
     ),
     _Kind(
         "Accuracy on held-out images",
@@ -40,6 +45,7 @@ _KINDS = (
         },
         percent=True,
     ),
+    _Kind("Effective rank of features", {"eval_rank": ""}, log=False),
     _Kind("Learning rate", {"lr": ""}, log=False),
     _Kind("Gradient norm", {"grad_norm": ""}),
     _Kind("Images a second", {"images_per_second": ""}, log=False),
@@ -50,6 +56,8 @@ _TITLES = {
     "loss": "training loss",
     "eval_loss": "held-out loss",
     "eval_ema_loss": "held-out loss of the moving average",
+    "eval_train_loss": "loss on training images, seen and hidden as held-out ones are",
+    "eval_rank": "effective rank of features",
     "eval_accuracy": "held-out accuracy",
     "eval_ema_accuracy": "held-out accuracy of the moving average",
     "eval_top5": "held-out accuracy among the first five",

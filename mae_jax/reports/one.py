@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mae_jax.reports import curves, pictures, settings, words
+from mae_jax.reports import curves, learning, pictures, settings, words
 from mae_jax.reports.blocks import Cell, Figures, Pictures, Section, Table, Text
 from mae_jax.reports.read import Run
 
@@ -27,6 +27,7 @@ def sections(run: Run) -> list[Section]:
     notes = list(run.notes)
     made = [
         Section("curves", "Curves", _curves(run)),
+        Section("learning", "Is it learning?", learning.of_run(run, notes)),
         Section("panels", "Reconstructions", _panels(run, notes)),
         Section("features", "Features", _features(run, notes)),
         Section("configuration", "Configuration", settings.of_run(run) if run.config else []),

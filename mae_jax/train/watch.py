@@ -12,7 +12,7 @@ from mae_jax import beats, hosts
 from mae_jax.data import loader, sources
 from mae_jax.data.progress import say
 from mae_jax.data.subset import Subset
-from mae_jax.evaluation import knn
+from mae_jax.evaluation import knn, rank
 from mae_jax.parallel import Layout
 from mae_jax.train import step as step_lib
 from mae_jax.train.objectives import Objective, Reconstruct
@@ -21,6 +21,7 @@ from mae_jax.visualize import reconstruction
 
 _EVALUATION = 2**31 - 1  # folded into the seed: evaluation never uses a training step's masks
 _PICTURES = 16
+_DIAGNOSED = 1024  # images of either part, at most
 
 
 class Watch:
@@ -55,18 +56,27 @@ class Watch:
             bank, self._queries = sources.labelled(train), sources.labelled(held_out)
             some = np.random.default_rng(0).permutation(len(bank))[: config.log.knn_images]
             self._bank = Subset(bank, np.sort(some))
+        self._training = self._ranked = None  # what tells whether it is learning
+        if config.log.diagnose and held_out is not None and isinstance(objective, Reconstruct):
+            count = min(_DIAGNOSED, len(held_out))
+            self._training, self._ranked = _some(train, count), _some(held_out, count)
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """Means over the held-out records, each counted once.
 
-        Where the run keeps a moving average of its parameters, of that too, as `eval_ema_*`.
+        Where the run keeps a moving average of its parameters, of that too, as `eval_ema_*`. With
+        `log.diagnose` also `eval_train_loss`, of training images seen and hidden as held-out ones
+        are, and `eval_rank`, the effective rank of features (`evaluation.rank.rankme`).
         """
         if self._held_out is None:
             return {}
-        found = self._means(state)
+        found = self._means(state, self._held_out)
         measures = {f"eval_{name}": value for name, value in found.items()}
+        if self._training is not None:
+            measures["eval_train_loss"] = self._means(state, self._training)["loss"]
+            measures["eval_rank"] = rank.rankme(self._features(state, self._ranked))
         if state.ema is not None:
-            found = self._means(state.averaged())
+            found = self._means(state.averaged(), self._held_out)
             measures |= {f"eval_ema_{name}": value for name, value in found.items()}
         return measures
 
@@ -81,6 +91,7 @@ class Watch:
         batch = next(self._batches(self._held_out))
         found = list(jax.eval_shape(lambda: self._apply("measure", template, batch, 0)))
         names = [f"eval_{name}" for name in found]
+        names += ["eval_train_loss", "eval_rank"] if self._training is not None else []
         if template.ema is not None:
             names += [f"eval_ema_{name}" for name in found]
         return names + ["eval_knn_accuracy"] * self._looks_for_neighbours()
@@ -98,14 +109,14 @@ class Watch:
     def _looks_for_neighbours(self):
         return self._bank is not None and isinstance(self._objective, Reconstruct)
 
-    def _means(self, state):
+    def _means(self, state, source):
         sums: dict[str, float] = {}
-        for index, batch in enumerate(self._batches(self._held_out)):
+        for index, batch in enumerate(self._batches(source)):
             measures = self._apply("measure", state, batch, index)
             for name, values in measures.items():
                 weighted = float((np.asarray(values) * batch["weight"]).sum())
                 sums[name] = sums.get(name, 0.0) + weighted
-        return {name: total / len(self._held_out) for name, total in sums.items()}
+        return {name: total / len(source) for name, total in sums.items()}
 
     def neighbours(self, state: TrainState) -> dict[str, float]:
         """kNN accuracy of the frozen encoder on held-out images, where there are labels."""
@@ -193,9 +204,12 @@ def has_neighbours(config, train: sources.Source, held_out: sources.Source | Non
 
 def _spread(source, most):
     """The records that panels show, of all parts of a source: a folder's are sorted by class."""
-    count = min(_PICTURES, len(source), most)
-    some = np.linspace(0, len(source) - 1, count).round().astype(int)
-    return Subset(source, some)
+    return _some(source, min(_PICTURES, most))
+
+
+def _some(source, count):
+    count = min(count, len(source))
+    return Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int))
 
 
 def _evaluation_batch(batch_size, held_out, layout):

@@ -1,0 +1,207 @@
+"""What can be measured of a model on images without labels."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mae_jax.data import sources
+from mae_jax.data.progress import say
+from mae_jax.diagnosis import bands, free, pictures
+from mae_jax.evaluation import rank
+from mae_jax.inference.views import views
+from mae_jax.models import masking, patches
+from mae_jax.models.mae import MaskedAutoencoder
+from mae_jax.pixels import Pixels
+from mae_jax.weights import model as model_lib
+from mae_jax.weights.described import Weights
+
+_BATCH = 64
+_TARGETS = ("pixels", "pca")  # of pixels alone, so that pictures can be compared with it
+_SAME_MASK = 32  # images that are hidden by one mask, to see whether what is visible matters
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Some images of a part of the data.
+
+    Attributes:
+      images: (B, H, W, C) as they travel to a device, unreadable ones not among them.
+      indices: (B,), of their records in the source.
+      facts: what they are like.
+    """
+
+    images: np.ndarray
+    indices: np.ndarray
+    facts: pictures.Pictures
+
+
+def sample(source: sources.Source, pixels: Pixels, count: int, seed: int) -> Sample:
+    """Images drawn without repetition, in evaluation's view; what cannot be read is counted."""
+    drawn = np.random.default_rng(seed).permutation(len(source))[:count]
+    found = list(views(source, pixels, np.sort(drawn), _BATCH, broken_share=1.0))
+    images, labels, sound, indices = (
+        np.concatenate([getattr(part, name) for part in found])
+        for name in ("images", "labels", "sound", "indices")
+    )
+    facts = pictures.look(images, sound, labels, pixels, len(source.classes))
+    return Sample(images[sound], indices[sound], facts)
+
+
+class Model:
+    """A model, trained or not, as functions of images as they travel to a device."""
+
+    def __init__(self, model: nnx.Module, pixels: Pixels):
+        self.module, self.pixels = model, pixels
+        self._split = nnx.split(model)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """(B, D): patch tokens of whole images, averaged."""
+        return self._mapped(_features, images)
+
+    def predict(self, images: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions (B, N, values), and the mask (B, N)."""
+        return self._mapped(_predict, images, noise)
+
+    def _mapped(self, function, *arrays):
+        made, count = [], len(arrays[0])
+        for at in range(0, count, _BATCH):
+            part = [array[at : at + _BATCH] for array in arrays]
+            short = _BATCH - len(part[0])  # of one shape, so that one program is compiled
+            padded = [np.pad(a, [(0, short)] + [(0, 0)] * (a.ndim - 1), "edge") for a in part]
+            found = function(*self._split, self.pixels, *padded)
+            made.append(jax.tree.map(lambda x: np.asarray(x)[: _BATCH - short], found))  # noqa: B023
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *made)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _features(graphdef, state, pixels, images):
+    encoder = nnx.merge(graphdef, state).encoder
+    tokens = encoder(pixels.standardise(images))
+    return tokens[:, encoder.tokens :].astype(jnp.float32).mean(1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _predict(graphdef, state, pixels, images, noise):
+    model = nnx.merge(graphdef, state)
+    output = model(pixels.standardise(images), noise=noise, known=pixels.known(images))
+    return output.pred, output.mask
+
+
+def predicts_pixels(weights: Weights) -> bool:
+    """Whether there is a loss that pictures can be held against."""
+    return weights.kind == "full" and weights.target in _TARGETS
+
+
+def of_weights(weights: Weights) -> Model:
+    """The trained model, with all blocks as one program."""
+    return Model(model_lib.build(weights, scan=True), weights.pixels)
+
+
+def losses(
+    model: Model, weights: Weights, held: Sample, train: Sample | None, seed: int
+) -> dict[str, Any]:
+    """The losses on hidden patches, the same masks for both parts, beside what costs nothing.
+
+    Returns:
+      `held_out` and `train` (None without), `free` by name, `bands` as of `bands.explained`,
+      `ratio` of hidden patches, `norm_pix`, and `visible_matters`: how much predictions change with
+      the image where the mask is the same, over how much what is to be predicted does.
+    """
+    module: MaskedAutoencoder = model.module
+    d, target = weights.dimensions, module.target
+    noise = _noise(weights, max(len(s.images) for s in (held, train) if s is not None), seed)
+
+    def measured(part):
+        pred, mask = model.predict(part.images, noise[: len(part.images)])
+        standard = np.asarray(weights.pixels.standardise(part.images))
+        true = np.asarray(patches.patchify(standard, d.patch_size))
+        wanted = np.asarray(target(jnp.asarray(true)))
+        return pred, mask, standard, true, wanted
+
+    pred, mask, standard, true, wanted = measured(held)
+    hidden = mask > 0
+    found: dict[str, Any] = {
+        "held_out": float(np.square(pred - wanted)[hidden].mean()),
+        "train": None,
+        "ratio": float(hidden.mean()),
+        "norm_pix": weights.norm_pix,
+        "free": free.losses(
+            free.predictions(standard, mask, d.patch_size, _mean_image(held, train, weights)),
+            true, mask, lambda x: target(jnp.asarray(x)), weights.norm_pix,
+        ),
+        "visible_matters": _visible_matters(model, held, noise, wanted),
+    }  # fmt: skip
+    if weights.target == "pixels":
+        found["bands"] = bands.explained(pred[hidden], wanted[hidden], d.patch_size)
+    if train is not None:
+        pred, mask, _, _, wanted = measured(train)
+        found["train"] = float(np.square(pred - wanted)[mask > 0].mean())
+    return found
+
+
+def _noise(weights, count, seed):
+    sampling = masking.SAMPLINGS.get(weights.sampling)
+    if sampling is None:
+        say(f"masks are drawn at random, and not by {weights.sampling}")
+        sampling = masking.SAMPLINGS["random"]
+    key = jax.random.key(seed)
+    return np.asarray(
+        masking.draw(sampling, key, count, weights.dimensions.grid, weights.mask_unit)
+    )
+
+
+def _mean_image(held, train, weights):
+    """Of the training images; without them, of these themselves, which is better than is fair."""
+    images = (held if train is None else train).images
+    return np.asarray(weights.pixels.standardise(images)).mean(0)
+
+
+def _visible_matters(model, held, noise, wanted):
+    images = held.images[:_SAME_MASK]
+    one = np.broadcast_to(noise[:1], (len(images), noise.shape[1]))
+    pred, mask = model.predict(images, np.ascontiguousarray(one))
+    hidden = mask[0] > 0
+    differs = wanted[: len(images)][:, hidden].var(0).mean()
+    return float(pred[:, hidden].var(0).mean() / max(differs, 1e-12))
+
+
+def features(
+    model: Model, start: Model | None, held: Sample, train: Sample | None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What features are like, and those of all images, (B, D), those held out first.
+
+    Returns:
+      `rank`, of at most `rank_of`; `largest` and `largest_ten`, shares of the variance; `spread`;
+      `like_start`, how alike they are to those of the same model before training, and
+      `rank_at_start` (None without).
+    """
+    made = model.features(held.images)
+    found: dict[str, Any] = {
+        "rank": rank.rankme(made),
+        "rank_of": min(made.shape),
+        "largest": rank.largest_share(made),
+        "largest_ten": rank.largest_share(made, 10),
+        "spread": rank.spread(made),
+        "like_start": None,
+        "rank_at_start": None,
+    }
+    if start is not None:
+        before = start.features(held.images)
+        found["like_start"] = rank.alike(made, before)
+        found["rank_at_start"] = rank.rankme(before)
+    return found, made if train is None else np.concatenate([made, model.features(train.images)])
+
+
+def moved(weights: Weights, start: Model) -> float:
+    """How far the kernels of the encoder's blocks are from the start's, over the start's length."""
+    before, apart, length = model_lib.tensors(start.module), 0.0, 0.0
+    for name, value in weights.tensors.items():
+        if name.startswith("blocks.") and value.ndim > 1 and name in before:
+            apart += float(np.square(value - before[name]).sum())
+            length += float(np.square(before[name]).sum())
+    return float(np.sqrt(apart / max(length, 1e-30)))
