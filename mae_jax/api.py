@@ -23,6 +23,7 @@ VERBS = (
     "probe",
     "reconstruct",
     "report",
+    "similar",
     "sweep",
 )
 

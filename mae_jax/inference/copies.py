@@ -11,7 +11,7 @@ from mae_jax.inference.nearest import Bank, Space
 from mae_jax.inference.views import views
 from mae_jax.pixels import Pixels
 
-OF_ALTERED = 3  # neighbours of an altered image that are looked at
+OF_ALTERED = 2  # neighbours of an altered image that are looked at
 _SAMPLE = 128  # images that copies are planted of, at most
 _MISSED = 0.01  # of planted copies, that the least cosine leaves out
 _CHUNK = 256
@@ -64,24 +64,29 @@ def small(source, pixels: Pixels, indices: np.ndarray, what: str = "") -> np.nda
     made = np.zeros((len(indices), alignment.SIDE, alignment.SIDE), np.float16)
     progress, at = Progress(len(indices), what=what, silent=not what), 0
     for part in views(source, whole, indices, _CHUNK, broken_share=1.0):
-        made[at : at + len(part.images)] = grey(part.images)
+        made[at : at + len(part.images)] = grey(part.images, pixels)
         at += len(part.images)
         if what:
             progress.did(len(part.images))
     return made
 
 
-def grey(images: np.ndarray) -> np.ndarray:
-    """(B, H, W, C) of any units to (B, H, W) float16 around 0, of deviation 1."""
-    values = images.astype(np.float32)
-    if images.dtype != np.uint8:
+def grey(images: np.ndarray, pixels: Pixels) -> np.ndarray:
+    """(B, H, W, C) to (B, H, W) float16 around 0, with about 1 between black and white.
+
+    Floats have no black and white: four of their deviations take that place.
+    """
+    if images.dtype == np.uint8:
+        shade = images.mean(-1, dtype=np.float32) / 255
+    else:
+        values = images / (4 * np.asarray(pixels.std, np.float32))
         values = np.where(np.isfinite(values), values, np.nan)
-        with np.errstate(invalid="ignore"):
-            middle = np.nanmean(values, axis=(1, 2), keepdims=True) if values.size else 0
-        values = np.where(np.isnan(values), np.nan_to_num(middle), values)
-    shade = values.mean(-1)
+        known = ~np.isnan(values)
+        sums = np.where(known, values, 0).sum((1, 2), keepdims=True)
+        middle = sums / np.maximum(known.sum((1, 2), keepdims=True), 1)
+        shade = np.where(known, values, middle).mean(-1)
     shade -= shade.mean((1, 2), keepdims=True)
-    return (shade / np.maximum(shade.std((1, 2), keepdims=True), 1e-6)).astype(np.float16)
+    return np.clip(shade, -100, 100).astype(np.float16)
 
 
 def shown(pictures: np.ndarray, how: str) -> tuple[np.ndarray, tuple[float, float, float]]:
@@ -133,7 +138,9 @@ def measure(
     rng, count = np.random.default_rng(seed), len(rows)
     chosen = np.sort(rng.permutation(count)[: int(np.clip(count // 10, min(count, 8), _SAMPLE))])
     originals, copies = _plant(source, pixels, rows[chosen], rng)
-    pictures = {"": _picture(originals)} | {kind: _picture(x) for kind, x in copies.items()}
+    pictures = {"": _picture(originals, pixels)} | {
+        kind: _picture(x, pixels) for kind, x in copies.items()
+    }
     named = {
         (kind, how): space(encoder(_view(x, pixels, how), output))
         for kind, x in ({"": originals} | copies).items()
@@ -189,6 +196,6 @@ def _view(images, pixels, how):
     return altered.alter(cut, None if how == WHOLE else how)
 
 
-def _picture(images):
+def _picture(images, pixels):
     box, side = (0, 0, images.shape[2], images.shape[1]), (alignment.SIDE,) * 2
-    return grey(np.stack([altered.resized(image, box, side) for image in images]))
+    return grey(np.stack([altered.resized(image, box, side) for image in images]), pixels)

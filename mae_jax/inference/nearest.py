@@ -65,7 +65,8 @@ class Space:
             return
         some = features[:: max(1, count // 100_000)].astype(np.float64)
         self.mean = some.mean(0)
-        variances, axes = np.linalg.eigh(np.cov(some - self.mean, rowvar=False).reshape(width, -1))
+        some -= self.mean
+        variances, axes = np.linalg.eigh(some.T @ some / len(some))
         # Few images say little about a variance: the fewer, the more of it is taken as equal.
         shrink = (_SHRINK + 0.1 * width / len(some)) * variances.mean() or 1.0
         self.axes = axes / np.sqrt(np.maximum(variances, 0) + shrink)
@@ -118,6 +119,8 @@ class Bank:
         self, queries: np.ndarray, k: int, among: tuple[int, int], *, what: str = ""
     ) -> tuple[np.ndarray, np.ndarray]:
         """Cosines and records of the nearest, (Q, k) float32 and int32.
+
+        An approximate search may find less: the records are then -1, the cosines far below.
 
         Args:
           queries: (Q, D) float32 of length 1.

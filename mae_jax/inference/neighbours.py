@@ -77,6 +77,8 @@ def neighbours(
         agree = copies.agreement(pictures[first], seen[where.ravel()], np.full(len(first), how))
         by = "pixels" if how == copies.WHOLE else how.partition("-")[0]
         for at, (query, row) in enumerate(zip(first.tolist(), rows.ravel().tolist(), strict=True)):
+            if row < 0:
+                continue
             pair = int(asking[query]), int(sound[row])
             same = asked.digests[pair[0]] == made.digests[pair[1]]
             copy, value = same or agree[at] >= threshold, float(1 if same else agree[at])
