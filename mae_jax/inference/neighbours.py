@@ -32,7 +32,7 @@ def neighbours(
 ) -> dict[str, Any]:
     """Finds the k images nearest to each query, and says which of them are copies of it.
 
-    Where an image is near to the mirrored query, or to a crop of it, it is compared with that, too.
+    Where an image is a copy of the mirrored query, or of a crop of it, it stands among these, too.
 
     Args:
       source: the images.
@@ -61,36 +61,44 @@ def neighbours(
     space = nearest.Space(whole, kept)
     hows = ways(also)
     bank = nearest.Bank(space(whole), space, len(asking) * len(hows), kept)
-    found: dict[tuple[int, int], similar_files.Pair] = {}
-    rank: dict[tuple[int, int], int] = {}
-    pictures = copies.small(queries, pixels, asking)
+    # Of a query and a sound image: the cosine, and whether it is that of the query itself.
+    near: dict[tuple[int, int], tuple[float, bool]] = {}
     for how in hows:
+        given = asked
         if how != copies.WHOLE:
             given = features(encoder, queries, folder, how, pixels, broken_share, "query")
-        else:
-            given = asked
         most = k if how == copies.WHOLE else min(k, copies.OF_ALTERED)
-        cosines, rows = bank.nearest(space(given.features[asking]), most, (0, len(sound)))
-        rows_seen, where = np.unique(rows, return_inverse=True)
-        seen = copies.small(source, pixels, sound[rows_seen])
-        first = np.repeat(np.arange(len(asking)), rows.shape[1])
-        agree = copies.agreement(pictures[first], seen[where.ravel()], np.full(len(first), how))
-        by = "pixels" if how == copies.WHOLE else how.partition("-")[0]
-        for at, (query, row) in enumerate(zip(first.tolist(), rows.ravel().tolist(), strict=True)):
-            if row < 0:
-                continue
-            pair = int(asking[query]), int(sound[row])
-            same = asked.digests[pair[0]] == made.digests[pair[1]]
-            copy, value = same or agree[at] >= threshold, float(1 if same else agree[at])
-            if how == copies.WHOLE:
-                rank[pair] = at % rows.shape[1]
-            elif not copy or (pair in found and found[pair].correlation >= value):
-                continue
-            why = ("bytes" if same else by) if copy else ""
-            cosine = float(cosines.ravel()[at])
-            found[pair] = similar_files.Pair(*pair, cosine, value, why)
-    pairs = sorted(found.values(), key=lambda p: (p.a, rank.get((p.a, p.b), k), -p.correlation))
+        vectors = space(given.features[asking])
+        cosines, rows = bank.nearest(vectors, most, (0, len(sound)), what=f"searches, {how},")
+        for query, row in zip(*np.nonzero(rows >= 0), strict=True):
+            found = int(query), int(rows[query, row])
+            near.setdefault(found, (float(cosines[query, row]), how == copies.WHOLE))
+    first, second = np.array(list(near), int).reshape(-1, 2).T
+    agree, way = _agreement(queries, source, pixels, asking, sound, first, second, hows)
+    pairs = []
+    for at, ((query, row), (cosine, itself)) in enumerate(near.items()):
+        a, b = int(asking[query]), int(sound[row])
+        same = asked.digests[a] == made.digests[b]
+        by = "bytes" if same else way[at] if agree[at] >= threshold else ""
+        if itself or by:
+            pairs.append(similar_files.Pair(a, b, cosine, 1.0 if same else float(agree[at]), by))
+    pairs.sort(key=lambda p: (p.a, -p.similarity, p.b))
     return _written(folder, source, queries, pixels, made, asked, pairs, bank)
+
+
+def _agreement(queries, source, pixels, asking, sound, first, second, hows):
+    """Of each pair the best correlation of all ways to lay one on the other, and by which it is."""
+    asked = copies.small(queries, pixels, asking)[first]
+    seen, where = np.unique(second, return_inverse=True)
+    given = copies.small(source, pixels, sound[seen])[where]
+    best, by = np.full(len(first), -1.0), np.full(len(first), "pixels", object)
+    for how in hows:
+        name = "pixels" if how == copies.WHOLE else how.partition("-")[0]
+        for one, other in ((asked, given), (given, asked)):
+            found = copies.agreement(one, other, np.full(len(first), how))
+            by[found > best] = name
+            best = np.maximum(best, found)
+    return best, by
 
 
 def _written(folder, source, queries, pixels, made, asked, pairs, bank):

@@ -1,6 +1,7 @@
 """`mae-jax similar`, and `data check --leaks`, on a few real images and copies of them."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 
 import mae_jax
 from mae_jax import cli
+from mae_jax.pixels import Pixels
 from mae_jax.weights import export
 
 
@@ -146,7 +148,7 @@ def test_check_of_data_names_leaks(capsys, tmp_path, model, photographs):
 
 
 def test_odd_images(capsys, tmp_path, model, pieces):
-    """Grey, of 16 bits, floats, other sizes, a broken one, none with a label."""
+    """Grey, of 16 bits, flat, of other sizes, a broken one, none with a label."""
     folder, rng = tmp_path / "odd", np.random.default_rng(0)
     folder.mkdir()
     for index, path in enumerate(sorted(pieces.rglob("*.png"))[:6]):
@@ -154,7 +156,6 @@ def test_odd_images(capsys, tmp_path, model, pieces):
     deep = rng.integers(0, 65536, (40, 40), np.uint16)
     Image.fromarray(deep).save(folder / "deep.png")
     Image.fromarray(deep).save(folder / "deep_again.tif")
-    np.save(folder / "float.npy", rng.random((30, 30, 3), np.float32))
     Image.new("L", (30, 30), 7).save(folder / "flat.png")
     Image.new("L", (30, 30), 200).save(folder / "flat_too.png")
     (folder / "broken.png").write_bytes(b"no image")
@@ -165,6 +166,24 @@ def test_odd_images(capsys, tmp_path, model, pieces):
     assert result["broken"] == 1 and "of_two_labels" not in result
     assert {row["a"] for row in rows_of(result["table"])} >= {"deep.png"}
     assert "flat.png" not in {row["a"] for row in rows_of(result["table"])}
+
+
+def test_floats(tmp_path):
+    """Copies in units of their own, of pixels without a range, some without data."""
+    weights = random_weights()
+    given = Pixels((32, 32), 3, "float32", mean=(300.0,), std=(80.0,), crop=1.0, nodata="nan")
+    export.export(dataclasses.replace(weights, pixels=given), tmp_path / "model", format="npz")
+    rng, folder = np.random.default_rng(0), tmp_path / "arrays"
+    folder.mkdir()
+    for index in range(12):
+        image = np.kron(rng.normal(300, 80, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.float32)
+        np.save(folder / f"{index:02d}.npy", image)
+    image[:3] = np.nan
+    np.save(folder / "gaps.npy", image[:, ::-1])
+    found = mae_jax.similar(tmp_path / "model", images=folder, out=tmp_path / "out")
+    (row,) = rows_of(found.table)
+    assert (row["a"], row["b"], row["by"]) == ("11.npy", "gaps.npy", "mirrored")
+    assert "recall_jpeg" not in found.measures and found.measures["recall_mirror"] == 1
 
 
 @pytest.mark.parametrize(
