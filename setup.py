@@ -22,6 +22,7 @@ HUB = ["huggingface_hub>=1,<3"]
 PARQUET = ["pyarrow>=20"]
 RASTER = ["rasterio>=1.4,<2"]
 DATASETS = ["datasets>=5,<6"]
+SIMILAR = ["faiss-cpu>=1.9,<2"]
 # The client alone; a server, or a database without one, needs all of mlflow.
 MLFLOW = ["mlflow-skinny>=3.10,<4"]
 WANDB = ["wandb>=0.31,<0.40"]
@@ -89,6 +90,7 @@ setup(
         "plan": TPU,
         "parquet": PARQUET,  # images in Parquet files, tables of files, and mae-jax features
         "raster": RASTER,  # windows of large TIFF files
+        "similar": SIMILAR,  # nearest neighbours, for mae-jax similar and data check --leaks
         "datasets": DATASETS,  # what Hugging Face's library of this name has saved to a disk
         "plots": PLOTS,  # of comparisons, beside their tables
         "report": REPORT,
@@ -101,7 +103,16 @@ setup(
         "beam": ["apache-beam>=2.70,<3"],
         "demo": TENSORFLOW + DIGITS,
         "ablation": TENSORFLOW + DIGITS + REPORT,
-        "test": TENSORFLOW + DIGITS + TPU + REPORT + SEARCH + HUB + DATASETS + RASTER + TEST,
+        "test": TENSORFLOW
+        + DIGITS
+        + TPU
+        + REPORT
+        + SEARCH
+        + HUB
+        + DATASETS
+        + RASTER
+        + SIMILAR
+        + TEST,
         # MLflow's server and database, as far as the tests need them.
         "interop": DIGITS
         + TEST

@@ -24,6 +24,7 @@ VERBS = (
     "probe",
     "reconstruct",
     "report",
+    "similar",
     "sweep",
 )
 

@@ -54,24 +54,44 @@ def check(
     *,
     config: configs.Config | None = None,
     workers: int | None = None,
+    leaks: str | None = None,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Read every record, name the broken ones, and measure images per second.
+    """Read every record, name the broken ones, measure images per second, and look for leaks.
 
     Args:
       folder: of images; the config's data may stand in for it.
       config: what images are to become; without one, any kind of image will do.
       workers: processes; one per core by default.
+      leaks: a SOURCE of an encoder, by whose features copies of training images are looked for
+        among the config's held-out ones, `data.eval_split`.
+      out: a folder for the leaks and those features, as of `commands.similar.similar`.
 
     Returns:
-      What `data.check.check` gives.
+      What `data.check.check` gives; with `leaks` what `inference.similar.similar` found, too.
 
     Raises:
-      UsageError: no such data, or two of them.
+      UsageError: no such data, or two of them; or leaks are asked for and there is one split alone.
     """
     from mae_jax.data import check as checker
 
+    if (leaks is None) != (out is None):
+        raise UsageError(
+            "--leaks and --out go together: whose features, and where leaks are to lie"
+        )
+    if leaks is not None and config is None:
+        raise UsageError(
+            "--leaks needs a --config with data.split and data.eval_split; of two folders, mae-jax "
+            "similar --images=TRAIN --held_out=OTHER says it"
+        )
+    found = {}
+    if leaks is not None:
+        from mae_jax.commands.similar import similar
+
+        found = similar(leaks, config=config, out=out, leaks_alone=True)
+        found = {name: found[name] for name in ("leaks", "table", "sheet") if name in found}
     source, picture = _opened(folder, config)
-    return checker.check(source, picture, workers, any_kind=config is None)
+    return checker.check(source, picture, workers, any_kind=config is None) | found
 
 
 def stats(
@@ -157,11 +177,15 @@ VERB = Group(
         Verb(
             check,
             group="data",
-            usage="FOLDER|--config=FILE [--workers=N]",
+            usage="FOLDER|--config=FILE [--workers=N] [--leaks=SOURCE --out=FOLDER]",
             example="PHOTOS",
             positionals=(_FOLDER,),
             config="default",
-            flags=(_WORKERS,),
+            flags=(
+                _WORKERS,
+                Flag("leaks", "SOURCE", "an encoder, by which held-out copies are looked for"),
+                Flag("out", "FOLDER", "where leaks are to lie, with a sheet of pictures"),
+            ),
             computes=False,
             text=lambda result: text({k: v for k, v in result.items() if k != "broken_records"}),
             exit_code=lambda result: BrokenRecord.exit_code if result["broken"] else 0,

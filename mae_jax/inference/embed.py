@@ -17,6 +17,7 @@ from mae_jax.data import sources
 from mae_jax.data.progress import Progress, say
 from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.inference import embedded as files
+from mae_jax.inference.altered import alter
 from mae_jax.inference.views import BROKEN_SHARE, digest, views
 from mae_jax.pixels import Pixels
 from mae_jax.weights.load import PretrainedEncoder
@@ -33,6 +34,7 @@ def embed(
     output: str = "mean",
     pixels: Pixels | None = None,
     broken_share: float = BROKEN_SHARE,
+    altered: str | None = None,
 ) -> dict[str, Any]:
     """Writes the features of every record, in order.
 
@@ -47,6 +49,7 @@ def embed(
       output: as in `PretrainedEncoder`; "patches" goes into an npz alone.
       pixels: what the encoder is given; by default what its weights were.
       broken_share: of the records that may be broken, rounded up; they are named.
+      altered: features of every image altered so, as of `inference.altered`.
 
     Returns:
       Where it lies, how many images of how many features, how many are broken, and images per
@@ -63,6 +66,8 @@ def embed(
     made_by = _plain(
         {"weights": _digest(encoder.weights.tensors), "output": output} | dataclasses.asdict(pixels)
     )
+    if altered is not None:
+        made_by["altered"] = altered
     identity = made_by | {"data": _plain(source.fingerprint())}
     about = identity | {"source": encoder.weights.origin.get("source")}
     parts, kept = path.with_name(path.name + ".parts"), {}
@@ -76,7 +81,7 @@ def embed(
         say(f"{out}: {len(kept)} of {len(source)} images are in it already")
     _claim(parts, identity, out)
     todo = [index for index in range(len(source)) if index not in kept]
-    rate = _make(encoder, source, pixels, todo, parts, output, broken_share)
+    rate = _make(encoder, source, pixels, todo, parts, output, broken_share, altered)
     made = _joined(source, kept, todo, parts)
     making = path.with_name(f".{path.name}")
     files.write(making, path.suffix, about, made)
@@ -142,7 +147,7 @@ def _parts(parts: Path, todo: Sequence[int]) -> list[tuple[Path, Sequence[int]]]
     ]
 
 
-def _make(encoder, source, pixels, todo, parts, output, broken_share) -> float | None:
+def _make(encoder, source, pixels, todo, parts, output, broken_share, altered) -> float | None:
     """Makes the parts that lack; images per second, or None where nothing did."""
     lacking = [(path, some) for path, some in _parts(parts, todo) if not path.is_file()]
     indices = [index for _, some in lacking for index in some]
@@ -150,7 +155,7 @@ def _make(encoder, source, pixels, todo, parts, output, broken_share) -> float |
     began = time.perf_counter()
     made = views(source, pixels, indices, _CHUNK, broken_share=broken_share)
     for (path, some), images in zip(lacking, made, strict=True):
-        features = encoder(images.images, output)
+        features = encoder(alter(images.images, altered), output)
         features[~images.sound] = np.nan
         making = path.with_suffix(".tmp")
         with making.open("wb") as file:
