@@ -46,6 +46,11 @@ class Moments:
         for part in parts:
             self.take(part)
 
+    @property
+    def width(self) -> int:
+        """How many features there are; 0 before the first were taken."""
+        return 0 if self._origin is None else len(self._origin)
+
     def take(self, features: np.ndarray) -> None:
         """Takes rows of features (…, D); those that are not finite are left out."""
         rows = np.asarray(features, np.float64).reshape(-1, features.shape[-1])
