@@ -17,9 +17,10 @@ from mae_jax.models.attentive import AttentiveProbe
 class Recipe:
     """How the probe is trained: AdamW, warm-up and half-cosine.
 
-    The paper trains with LARS and batches of 4,096, as suits ImageNet. AdamW takes the sets of a
-    few thousand images that fit in memory, too; its numbers were chosen on training images alone:
-    four fifths of those of the digits and of 10,000 of Fashion-MNIST, measured on the fifth.
+    The authors train with LARS and batches of 4,096, as suits ImageNet. AdamW takes sets of a few
+    thousand images, too. Its numbers were chosen on training images alone, of the digits (four
+    fifths, measured on the fifth) and of Fashion-MNIST (2,000, measured on 3,000 others): learning
+    rates from 3e-3 to 2e-2 and decays from 0.1 to 3 lie within 1.8 points there.
 
     Attributes:
       queries: as of `AttentiveProbe`; None is what `queries_for` says.
@@ -34,8 +35,8 @@ class Recipe:
     epochs: float = 30.0
     updates: int = 1000
     batch_size: int = 256
-    peak_lr: float = 3e-3
-    weight_decay: float = 0.1
+    peak_lr: float = 1e-2
+    weight_decay: float = 1.0
 
 
 def check_queries(queries: int | None, width: int) -> None:

@@ -52,9 +52,11 @@ class AttentiveProbe(nnx.Module):
 
     def pool(self, x_BND: jax.Array) -> jax.Array:
         """(B, N, D) tokens to the (B, D) that the head reads."""
-        batch, count, width = x_BND.shape
-        values = (x_BND @ self.values[...]).reshape(batch, count, len(self.queries[...]), -1)
-        return jnp.einsum("bqn,bnqc->bqc", self.attention(x_BND), values).reshape(batch, width)
+        # The mean of values is the value of the mean: one product for each query, and not for each
+        # token, which is 20 times fewer of them with a ViT-B and 32 queries.
+        seen_BQD = jnp.einsum("bqn,bnd->bqd", self.attention(x_BND), x_BND)
+        parts = self.values[...].reshape(x_BND.shape[-1], len(self.queries[...]), -1)
+        return jnp.einsum("bqd,dqc->bqc", seen_BQD, parts).reshape(len(x_BND), -1)
 
     def __call__(self, x_BND: jax.Array, *, train: bool = False) -> jax.Array:
         """(B, N, D) tokens to (B, classes) logits; `train` as of `BatchNorm`."""
