@@ -88,13 +88,15 @@ def _whitening(fitted: whitened.Fitted | None) -> list[str]:
         return []
     what = {"whiten": "whitened", "standardise": "standardised"}[fitted.kind]
     name = next(iter(fitted.maps))
+    layers = [one.removeprefix(whitened.LAYER) for one in fitted.maps if one != "features"]
+    asked = f" --layers={','.join(layers)}" if layers else ""
     product = "@" if fitted.kind == "whiten" else "*"
     return [
         f"## Features, {what}",
         "",
         f"`{whitened.FILE}` was fitted on {fitted.images:,} training images, on {fitted.output} "
-        f"features, as `mae-jax embed --output={fitted.output}` gives them: "
-        f"{', '.join(fitted.maps)}. `mae-jax embed . --{fitted.kind}=.` applies it, or",
+        f"features, as `mae-jax embed --output={fitted.output}{asked}` gives them: "
+        f"{', '.join(fitted.maps)}. `--{fitted.kind}=.` with it applies the map, or",
         "",
         "```python",
         "import numpy as np",
