@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Unpack
 
-from mae_jax.commands import sources
+from mae_jax.commands import flags, sources
 from mae_jax.commands.verb import Flag, Verb, text
 from mae_jax.errors import UsageError
 
@@ -17,6 +17,8 @@ def export(
     license: str | None = None,
     force: bool = False,
     push: str | None = None,
+    whiten: str | Path | None = None,
+    standardise: str | Path | None = None,
     **reading: Unpack[sources.EncoderReading],
 ) -> dict[str, Any]:
     """Write weights for another library, with a card and hashes, and read them back.
@@ -25,6 +27,7 @@ def export(
       source: of the weights: a work folder, a file, or an exported folder.
       format, out, part, license, force: as of `weights.export.export`.
       push: OWNER/NAME on the Hugging Face hub, to which what was written goes too.
+      whiten, standardise: of its features, kept with it; as of `inference.whiten.of`.
       reading: as of `commands.sources.weights_of`.
 
     Returns:
@@ -33,8 +36,9 @@ def export(
 
     Raises:
       As `weights.export.export`.
-      UsageError: as `weights.push.push`.
+      UsageError: as `weights.push.push` and `inference.whiten.of`.
     """
+    from mae_jax.inference import whiten as whitening
     from mae_jax.weights import export as exporter
     from mae_jax.weights import push as pusher
 
@@ -42,8 +46,9 @@ def export(
     exporter.check(out, **wanted)
     if push is not None:
         pusher.check(push)
+    kept = whitening.asked(whiten=whiten, standardise=standardise)
     weights = sources.weights_of(source, exporter.reads(**wanted), **reading)
-    written = exporter.export(weights, out, **wanted, force=force, license=license)
+    written = exporter.export(weights, out, **wanted, force=force, license=license, whitening=kept)
     if push is None:
         return written
     try:
@@ -74,6 +79,7 @@ VERB = Verb(
         Flag("license", "NAME", "of the weights, where SOURCE does not say it"),
         Flag("force", "", "take weights that are not trained, or not to the end"),
         Flag("push", "OWNER/NAME", "on the Hugging Face hub, to upload the folder to"),
+        *flags.WHITENING,
         *sources.ENCODER_FLAGS,
     ),
     computes=False,

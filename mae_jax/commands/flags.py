@@ -18,6 +18,12 @@ def _at_least_zero(seconds: float) -> float:
     return seconds
 
 
+def _block(text: str) -> int:
+    if not text.isdigit():
+        raise UsageError(f"--layers: {text!r} is no number of a block; the first one is 1")
+    return int(text)
+
+
 ALWAYS = (
     Flag("json", "", "print one JSON object on stdout", type=bool),
     Flag("debug", "", "show tracebacks", type=bool),
@@ -27,6 +33,16 @@ ALLOW_CHANGE = Flag(
     "allow_change",
     "KEY,KEY,…",
     "go on with other values of these, though that makes another run; data: with other images",
+)
+LAYERS = Flag("layers", "N,N,…", "blocks whose outputs are wanted, from 1; else the last", _block)
+WHITENING = (
+    Flag(
+        "whiten",
+        "FILE",
+        "features of training images, from embed: directions are scaled to equal variance by them; "
+        "or the whitening.npz of an export",
+    ),
+    Flag("standardise", "FILE", "the same for every feature by itself"),
 )
 HOSTS = (
     Flag("coordinator", "HOST:PORT", "of process 0, where processes are not told their place"),

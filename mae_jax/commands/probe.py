@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_jax.commands import configs
-from mae_jax.commands.flags import ALLOW_CHANGE
+from mae_jax.commands import configs, flags
 from mae_jax.commands.verb import Flag, Positional, Verb, text
 from mae_jax.errors import UsageError
 
@@ -21,6 +20,10 @@ def probe(
     output: str | None = None,
     draws: int = 1,
     heads: int | None = None,
+    layers: Sequence[int] | None = None,
+    whiten: bool = False,
+    standardise: bool = False,
+    queries: int | None = None,
     allow_change: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare frozen encoders on the same labelled images, or train one linear probe.
@@ -31,11 +34,13 @@ def probe(
       overrides: values of config keys, as of `commands.configs.read`.
       out: of a comparison: a folder for its table and plot.
       workdir: of one linear probe instead, of the config's `init_from`.
-      methods, output, draws, heads: as of `studies.probe.compare`.
+      methods, output, draws, heads, layers, whiten, standardise, queries: as of
+        `studies.probe.compare`.
       allow_change: of one probe, as of `train.loop.run`.
 
     Returns:
-      A row per encoder, and where table and plot lie; of one probe what `train.loop.run` gives.
+      A row per encoder, and layer, and where table and plot lie; of one probe what
+      `train.loop.run` gives.
 
     Raises:
       As those.
@@ -61,6 +66,10 @@ def probe(
         output=output,
         draws=draws,
         heads=heads,
+        layers=layers,
+        whiten=whiten,
+        standardise=standardise,
+        queries=queries,
     )
 
 
@@ -84,13 +93,22 @@ VERB = Verb(
     run=True,
     flags=(
         Flag("out", "FOLDER", "for the table and the plot of a comparison"),
-        Flag("methods", "logistic,knn,knn_centred,linear", "some of these"),
+        Flag(
+            "methods",
+            "logistic,logistic_whitened,knn,knn_centred,knn_standardised,knn_whitened,attentive,"
+            "linear",
+            "some of these",
+        ),
+        flags.LAYERS,
+        Flag("whiten", "", "also knn and logistic on features of equal variance in all directions"),
+        Flag("standardise", "", "also knn on features each of which has equal variance"),
+        Flag("queries", "N", "of the attentive probe"),
         Flag(
             "output", "token|mean", "of the encoder; by default the class token, where it has one"
         ),
         Flag("draws", "N", "of few labels"),
         Flag("heads", "N", "attention heads, where a SOURCE does not say it"),
-        ALLOW_CHANGE,
+        flags.ALLOW_CHANGE,
     ),
     text=_text,
 )

@@ -35,16 +35,19 @@ def fit(
     query_labels: np.ndarray,
     *,
     grid: Sequence[float] = GRID,
+    standardised: bool = True,
 ) -> Fit:
     """Chooses the penalty by cross-validation, fits all training records, and asks the queries.
 
-    Features are standardised by the training records. There are five folds, stratified; fewer
-    where a class has fewer records, and with a single one the grid's middle is taken.
+    Features are standardised by the training records, unless told otherwise. There are five folds,
+    stratified; fewer where a class has fewer records, and with a single one the grid's middle is
+    taken.
 
     Args:
       train, queries: (records, D) features.
       train_labels, query_labels: (records,) whole numbers.
       grid: inverse strengths of the penalty to choose from.
+      standardised: False for features that are whitened, which this would undo the regulariser of.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -53,9 +56,8 @@ def fit(
     from sklearn.preprocessing import StandardScaler
 
     def model(inverse_l2):
-        return make_pipeline(
-            StandardScaler(), LogisticRegression(C=inverse_l2, max_iter=1000, tol=1e-4)
-        )
+        scaling = [StandardScaler()] if standardised else []
+        return make_pipeline(*scaling, LogisticRegression(C=inverse_l2, max_iter=1000, tol=1e-4))
 
     smallest = int(np.unique(train_labels, return_counts=True)[1].min())
     folds, scores = min(_FOLDS, smallest), {}

@@ -1,7 +1,6 @@
 """Features of many images to a file, with names and labels; an interrupted run goes on."""
 
 import dataclasses
-import hashlib
 import importlib.util
 import json
 import os
@@ -20,9 +19,11 @@ from mae_jax.inference import embedded as files
 from mae_jax.inference.altered import alter
 from mae_jax.inference.views import BROKEN_SHARE, digest, views
 from mae_jax.pixels import Pixels
+from mae_jax.weights import whitened
 from mae_jax.weights.load import PretrainedEncoder
 
 _TOLD = ("data", "source")  # what the same features of other images, or of a copy, have other
+DTYPES = ("float32", "float16")
 _CHUNK = 256  # images that are lost, at most, when the process is killed
 
 
@@ -32,6 +33,9 @@ def embed(
     out: str | Path,
     *,
     output: str = "mean",
+    layers: Sequence[int] | None = None,
+    dtype: str = "float32",
+    whitening: whitened.Fitted | None = None,
     pixels: Pixels | None = None,
     broken_share: float = BROKEN_SHARE,
     altered: str | None = None,
@@ -47,6 +51,10 @@ def embed(
         is none), `classes`, `digests` of the records' bytes, `broken` (bool), whose features are
         NaN, and `identity`, JSON on what they were made of; or a `.parquet` with a row per record.
       output: as in `PretrainedEncoder`; "patches" goes into an npz alone.
+      layers: numbers of blocks, from 1, whose outputs are wanted: `features_6` and so on instead
+        of `features`, in an npz alone.
+      dtype: "float32", or "float16" in an npz; features are computed in float32 either way.
+      whitening: what features go through, fitted on training images.
       pixels: what the encoder is given; by default what its weights were.
       broken_share: of the records that may be broken, rounded up; they are named.
       altered: features of every image altered so, as of `inference.altered`.
@@ -56,18 +64,27 @@ def embed(
       second of this call.
 
     Raises:
-      UsageError: `out` cannot be written, is of another kind, or was made with something else; or
-        a `.parquet` is asked for without pyarrow.
+      UsageError: `out` cannot be written, is of another kind, or was made with something else; a
+        `.parquet` is asked for without pyarrow; there is no such output or layer; features are too
+        large for float16; or the whitening is of other features.
       BrokenRecord: more images cannot be read than `broken_share`.
     """
-    path = _checked(out, output)
+    path = _checked(out, output, layers, dtype)
     encoder.check_output(output)
     pixels = encoder.weights.pixels if pixels is None else pixels
-    made_by = _plain(
-        {"weights": _digest(encoder.weights.tensors), "output": output} | dataclasses.asdict(pixels)
-    )
+    weights = whitened.digest_of(encoder.weights.tensors)
+    # What nobody asked for is not said, so that files of before are known again.
+    asked = {} if dtype == "float32" else {"dtype": dtype}
+    if layers is not None:
+        layers = encoder.check_layers(layers)
+        asked |= {"layers": layers}
+    if whitening is not None:
+        whitening.check(weights, output, layers)
+        asked |= {"whitening": whitening.digest}
     if altered is not None:
-        made_by["altered"] = altered
+        asked |= {"altered": altered}
+    made_by = _plain({"weights": weights, "output": output} | asked | dataclasses.asdict(pixels))
+    making = _Features(encoder, output, layers, dtype, whitening)
     identity = made_by | {"data": _plain(source.fingerprint())}
     about = identity | {"source": encoder.weights.origin.get("source")}
     parts, kept = path.with_name(path.name + ".parts"), {}
@@ -81,21 +98,51 @@ def embed(
         say(f"{out}: {len(kept)} of {len(source)} images are in it already")
     _claim(parts, identity, out)
     todo = [index for index in range(len(source)) if index not in kept]
-    rate = _make(encoder, source, pixels, todo, parts, output, broken_share, altered)
-    made = _joined(source, kept, todo, parts)
-    making = path.with_name(f".{path.name}")
-    files.write(making, path.suffix, about, made)
-    os.replace(making, path)
+    rate = _make(making, source, pixels, todo, parts, broken_share, altered)
+    made = _joined(source, kept, todo, parts, layers or ())
+    fresh = path.with_name(f".{path.name}")
+    files.write(fresh, path.suffix, about, made)
+    os.replace(fresh, path)
     shutil.rmtree(parts)
     return _summary(path, made, rate)
 
 
-def _checked(out, output) -> Path:
+@dataclasses.dataclass(frozen=True)
+class _Features:
+    """Images to what is written of them."""
+
+    encoder: PretrainedEncoder
+    output: str
+    layers: tuple[int, ...] | None
+    dtype: str
+    whitening: whitened.Fitted | None
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        features = self.encoder(images, self.output, self.layers)
+        if self.whitening is not None:
+            features = self.whitening(features, self.layers)
+        largest, end = np.abs(features).max(initial=0), float(np.finfo(self.dtype).max)
+        if largest > end:
+            raise UsageError(
+                f"--dtype={self.dtype} ends at {end:.0f}, and features go up to {largest:.4g}; "
+                "leave it out"
+            )
+        return features.astype(self.dtype)
+
+
+def _checked(out, output, layers, dtype) -> Path:
     path = Path(out).expanduser().absolute()
     if path.suffix not in files.SUFFIXES:
         raise UsageError(f"--out {str(out)!r} must end in one of {', '.join(files.SUFFIXES)}")
-    if output == "patches" and path.suffix == ".parquet":
-        raise UsageError("--output=patches has two axes per image; give an --out that ends in .npz")
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype={dtype} is unknown; known are {', '.join(DTYPES)}")
+    if path.suffix == ".parquet":
+        two = {"--output=patches has two axes per image": output == "patches"}
+        two |= {"--layers makes several arrays": layers is not None}
+        two |= {f"--dtype={dtype} is not read everywhere": dtype != "float32"}
+        for reason, holds in two.items():
+            if holds:
+                raise UsageError(f"{reason}; give an --out that ends in .npz")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError(
             f"--out {str(out)!r} needs pyarrow; pip install 'mae_jax[parquet]', or give an --out "
@@ -109,13 +156,6 @@ def _plain(value):
     return json.loads(json.dumps(value))
 
 
-def _digest(tensors):
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
-    return digest.hexdigest()
-
-
 def _claim(parts, identity, out):
     """Makes the folder of parts, or checks that the one there is of the same features."""
     about = parts / "identity.json"
@@ -127,7 +167,7 @@ def _claim(parts, identity, out):
                     f"{str(parts)!r} was begun on something else; delete it, or give another --out"
                 )
             return
-        _replace(about, json.dumps(identity).encode())
+        replace(about, json.dumps(identity).encode())
     except OSError as error:
         raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
 
@@ -147,7 +187,7 @@ def _parts(parts: Path, todo: Sequence[int]) -> list[tuple[Path, Sequence[int]]]
     ]
 
 
-def _make(encoder, source, pixels, todo, parts, output, broken_share, altered) -> float | None:
+def _make(features_of, source, pixels, todo, parts, broken_share, altered) -> float | None:
     """Makes the parts that lack; images per second, or None where nothing did."""
     lacking = [(path, some) for path, some in _parts(parts, todo) if not path.is_file()]
     indices = [index for _, some in lacking for index in some]
@@ -155,7 +195,7 @@ def _make(encoder, source, pixels, todo, parts, output, broken_share, altered) -
     began = time.perf_counter()
     made = views(source, pixels, indices, _CHUNK, broken_share=broken_share)
     for (path, some), images in zip(lacking, made, strict=True):
-        features = encoder(alter(images.images, altered), output)
+        features = features_of(alter(images.images, altered))
         features[~images.sound] = np.nan
         making = path.with_suffix(".tmp")
         with making.open("wb") as file:
@@ -184,16 +224,17 @@ def _digest_of(source, index):
         return None
 
 
-def _joined(source, kept, todo, parts) -> files.Embedded:
+def _joined(source, kept, todo, parts, layers) -> files.Embedded:
     found = [np.load(path) for path, _ in _parts(parts, todo)]
     like = next(iter(kept.values()))[0] if kept else found[0]["features"][0]
     made = files.Embedded(
-        features=np.empty((len(source), *like.shape), np.float32),
+        features=np.empty((len(source), *like.shape), like.dtype),
         names=[source.name(index) for index in range(len(source))],
         labels=source.labels(),
         classes=list(source.classes),
         digests=np.zeros(len(source), np.uint64),
         broken=np.zeros(len(source), bool),
+        layers=tuple(layers),
     )
     for index, row in kept.items():
         made.features[index], made.digests[index] = row
@@ -210,7 +251,8 @@ def _summary(path, made, rate):
     return summary | {"images_per_second": rate and round(rate, 1)}
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes) -> None:
+    """Puts a small file in its place at once."""
     making = path.with_suffix(".tmp")
     making.write_bytes(data)
     os.replace(making, path)

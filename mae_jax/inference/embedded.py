@@ -9,6 +9,7 @@ import numpy as np
 
 from mae_jax.data import packed
 from mae_jax.errors import UsageError
+from mae_jax.weights import whitened
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -18,12 +19,14 @@ class Embedded:
     """What a file holds, a row per record.
 
     Attributes:
-      features: (records, D), or (records, N, D), float32; NaN where a record is broken.
+      features: (records, D), or (records, N, D), float32 or float16; of several layers (records,
+        layers, …). NaN where a record is broken.
       names: of the records.
       labels: (records,) int32, -1 where there is none.
       classes: the labels' names.
       digests: (records,) uint64, of the records' bytes.
       broken: (records,) bool.
+      layers: numbers of the blocks, where they were asked for.
     """
 
     features: np.ndarray
@@ -32,6 +35,14 @@ class Embedded:
     classes: list[str]
     digests: np.ndarray
     broken: np.ndarray
+    layers: tuple[int, ...] = ()
+
+    def by_name(self) -> dict[str, np.ndarray]:
+        """What an npz has of features: an array, or one of each layer."""
+        if not self.layers:
+            return {"features": self.features}
+        names = whitened.names_of(self.layers)
+        return {name: self.features[:, at] for at, name in enumerate(names)}
 
 
 def write(path: Path, suffix: str, identity: dict[str, Any], made: Embedded) -> None:
@@ -43,7 +54,7 @@ def _write_npz(path, identity, made):
     with path.open("wb") as file:
         np.savez(
             file,
-            features=made.features,
+            **made.by_name(),
             names=np.array(made.names, str),
             labels=made.labels,
             classes=np.array(made.classes, str),
@@ -97,7 +108,7 @@ def read(path: Path) -> Embedded:
     try:
         made = _read(path)
         rows = {len(made.features), *map(len, (made.names, made.labels, made.digests, made.broken))}
-        if len(rows) > 1 or made.features.ndim not in (2, 3):
+        if len(rows) > 1 or made.features.ndim - bool(made.layers) not in (2, 3):
             raise ValueError("its columns do not belong together")
     except Exception as error:  # damaged bytes may end a decoder anywhere
         raise UsageError(f"{str(path)!r} is damaged: {error}") from None
@@ -108,13 +119,16 @@ def _read(path):
     if path.suffix == ".npz":
         packed.check_npz(path)
         with np.load(path) as file:
+            names = [name for name in file.files if name.startswith(whitened.LAYER)]
+            layers = tuple(int(name.removeprefix(whitened.LAYER)) for name in names)
             return Embedded(
-                file["features"],
+                np.stack([file[n] for n in names], 1) if names else file["features"],
                 file["names"].tolist(),
                 file["labels"],
                 file["classes"].tolist(),
                 file["digests"],
                 file["broken"],
+                layers,
             )
     from pyarrow import parquet
 

@@ -1,5 +1,7 @@
 """The vision transformer encoder that pre-training and everything after it share."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +162,34 @@ class Encoder(nnx.Module):
         if self.norm is not None:
             x_BND = self.norm(x_BND)
         return x_BND.reshape(shape)
+
+    def layers(self, images: jax.Array, numbers: Sequence[int]) -> list[jax.Array]:
+        """What blocks put out, each (B, T + N, D), through the last norm.
+
+        The last norm is that of the last block, and no block before it was trained for it. It is
+        applied to all of them as others do who read a ViT's blocks (timm's `forward_intermediates`,
+        DINOv2's `get_intermediate_layers`): so features compare with theirs, and those of the last
+        block are what a call gives.
+
+        Args:
+          images: as in a call.
+          numbers: of the blocks, from 1; in any order.
+
+        Raises:
+          ValueError: images of another shape than the model's, or a block that there is none of.
+        """
+        if not all(1 <= number <= len(self.blocks) for number in numbers):
+            raise ValueError(f"there are blocks 1 to {len(self.blocks)}, and not all of {numbers}")
+        x_BND, found, done = self.embed(self._cut(images)), {}, 0
+        shape = x_BND.shape
+        x_BND, attend = self.way.arrange(x_BND, self.dimensions.heads)
+        for number in sorted(set(numbers)):
+            x_BND = transformer.apply_blocks(
+                self.blocks[done:number], x_BND, scan=self.scan, attend=attend
+            )
+            normed = x_BND if self.norm is None else self.norm(x_BND)
+            found[number], done = normed.reshape(shape), number
+        return [found[number] for number in numbers]
 
     def attention(self, images: jax.Array) -> jax.Array:
         """How every token of the last block looks at every other, (B, H, T, T) float32.

@@ -20,6 +20,7 @@ def of_study(folder: Path, group: str, notes: list[str]) -> list[figures.Figure]
       notes: gets a sentence for what is left out.
     """
     paths = sorted(folder.glob("features/*-held-out-*.npz"))
+    paths = [path for path in paths if "-held-out-patches" not in path.name]  # of no one place
     if len(paths) > _ENCODERS:
         notes.append(f"Features of {_ENCODERS} of {len(paths)} encoders are drawn")
     made = []
@@ -38,7 +39,8 @@ def _figure(path, name) -> figures.Figure:
         labels, classes = file["labels"], [str(one) for one in file["classes"]]
         some = np.flatnonzero((labels < _CLASSES) & ~file["broken"])
         some = some[np.linspace(0, len(some) - 1, min(len(some), _IMAGES)).astype(int)]
-        labels, features = labels[some], file["features"][some].astype(float)
+        name = [name for name in file.files if name.startswith("features")][-1]  # the last layer
+        labels, features = labels[some], file[name][some].astype(float)
     features -= features.mean(0)
     _, lengths, axes = np.linalg.svd(features, full_matrices=False)
     axes = axes[:2] * np.where(axes[:2].sum(1, keepdims=True) < 0, -1, 1)  # one of two signs

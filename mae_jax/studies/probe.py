@@ -1,35 +1,32 @@
 """Frozen encoders side by side: the same data, the same probes, one table."""
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mae_jax import config as config_lib
 from mae_jax.config import named
 from mae_jax.data import few, sources
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
-from mae_jax.evaluation import knn, logistic
-from mae_jax.inference import embed
-from mae_jax.inference.views import pixels_for
-from mae_jax.studies import finetune, study
+from mae_jax.evaluation import logistic
+from mae_jax.studies import frozen, study
 from mae_jax.studies.remaining import Work, share_left
 from mae_jax.visualize import curves
-from mae_jax.weights import adapt, load
-from mae_jax.weights.read import read
 
-METHODS = ("logistic", "knn", "knn_centred", "linear")
 _TITLES = {
     "logistic": "logistic",
+    "logistic_whitened": "logistic, whitened",
     "knn": "kNN",
     "knn_centred": "kNN, centred",
+    "knn_standardised": "kNN, standardised",
+    "knn_whitened": "kNN, whitened",
+    "attentive": "attentive",
     "linear": "linear (LARS)",
 }
+METHODS = tuple(_TITLES)
 
 
 def compare(
@@ -41,6 +38,10 @@ def compare(
     output: str | None = None,
     draws: int = 1,
     heads: int | None = None,
+    layers: Sequence[int] | None = None,
+    whiten: bool = False,
+    standardise: bool = False,
+    queries: int | None = None,
 ) -> dict[str, Any]:
     """Puts every encoder through the same probes, on the same images.
 
@@ -53,161 +54,97 @@ def compare(
         the recipe of the linear probe (objective "probe").
       out: a folder, which gets what `studies.study` writes.
       methods: "logistic" on features, over a grid of L2; "knn" on features, as published;
-        "knn_centred", the same after their mean was taken off; "linear", the published linear
-        probe with augmentation, trained in `out/linear`.
+        "knn_centred", the same after their mean was taken off; "knn_standardised", "knn_whitened"
+        and "logistic_whitened", after a map that is fitted on all training images, whether their
+        labels are used or not; "attentive", on patch tokens, as of `evaluation.attentive`;
+        "linear", the published linear probe with augmentation, trained in `out/linear`.
       output: the features: "token" or "mean"; by default the class token, where there is one.
       draws: of few labels.
       heads: of those encoders that do not say it, and whose width does not settle it.
+      layers: numbers of blocks, from 1: a row for each. "linear" reads the last block alone.
+      whiten: also "knn_whitened" for "knn", and "logistic_whitened" for "logistic".
+      standardise: also "knn_standardised" for "knn"; "logistic" standardises anyway.
+      queries: of "attentive"; by default as of `models.attentive.queries_for`.
 
     Returns:
-      A row per encoder, with a column per method, as of `study.run`; where table and plot lie.
+      A row per encoder, and layer, with a column per method, as of `study.run`; where table and
+      plot lie.
 
     Raises:
-      UsageError: an unknown method, no held-out images, no labels, or what reading and training
-        say.
+      UsageError: an unknown method, no held-out images, no labels, no such layer, or what reading
+        and training say.
       Diverged: every probe did.
     """
+    methods = _with_maps(methods, whiten, standardise)
     config_lib.validate(config, trains="linear" in methods)
     _check(encoders, config, methods, draws)
     data = config.data
     train = sources.labelled(sources.open_source(data, data.split))
     held_out = sources.labelled(sources.open_source(data, data.eval_split, train.classes))
     few.few_labels(train, data)  # too many labels asked for is found out about here
-    task = _Task(config, train, held_out, Path(out).absolute() / "features", output, heads)
+    layers = None if layers is None else tuple(layers)
+    folder = Path(out).absolute() / "features"
+    task = frozen.Task(config, train, held_out, folder, output, heads, layers, queries)
+    for source in encoders if layers is not None or queries is not None else ():
+        task.check(source, methods)
     numbers = range(data.label_draw, data.label_draw + draws)
     work = [
-        Work(method, share_left(Path(out) / _trial_name(method, name, draw)))
-        for name, method, draw in itertools.product(_names(encoders), methods, numbers)
+        Work(method, share_left(Path(out) / _trial_name(method, name, draw, layer)))
+        for name, layer, method, draw in _order(_names(encoders), methods, numbers, layers)
     ]
     rows = study.run(_trials(task, encoders, methods, numbers), len(work), out, work)
-    plot = functools.partial(
-        curves.bars,
-        [row["encoder"] for row in rows],
-        {_TITLES[m]: [row[m]["mean"] for row in rows] for m in METHODS if m in methods},
-    )
+    plot = _bars if layers is None else _lines
     return {
         "encoders": rows,
-        "plot": study.save(out, markdown(rows), plot),
+        "plot": study.save(out, markdown(rows), functools.partial(plot, rows)),
         "comparison": str(Path(out).absolute() / study.MARKDOWN),
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What every encoder is put through.
-
-    Attributes:
-      config: of data and probes.
-      train, held_out: the records.
-      folder: for features.
-      output: the features, or None for what each encoder has.
-      heads: of encoders that do not say it.
-    """
-
-    config: Any
-    train: sources.Source
-    held_out: sources.Source
-    folder: Path
-    output: str | None
-    heads: int | None
-
-
-class _Frozen:
-    """One encoder, and the probes of it; each takes the number of a draw and a work folder."""
-
-    def __init__(self, task: _Task, name: str, source: str):
-        sides = task.config.model.image_size  # None: what the encoder was trained with
-        size = sides[0] if sides is not None and len(sides) == 1 else sides
-        weights = read(source, part="encoder", heads=task.heads, image_size=size)
-        weights = adapt.fitted(weights, size)
-        # Of a name, which may be another's tomorrow, the commit that was read.
-        source = weights.origin["source"] if named.is_name(source) else str(source)
-        self._task, self._name, self._source, self._weights = task, name, source, weights
-        self._output = task.output or ("token" if weights.class_token else "mean")
-        self.row = {
-            "encoder": name,
-            "source": source,
-            "parameters": sum(tensor.size for tensor in weights.tensors.values()),
-            "width": weights.dimensions.width,
-            "patch_size": list(weights.dimensions.patch_size),
-            "output": self._output,
-        }
-
-    def logistic(self, draw: int, folder: Path) -> dict[str, float]:
-        fit = logistic.fit(*self._drawn(draw))
-        return {"accuracy": fit.accuracy, "inverse_l2": fit.inverse_l2}
-
-    def knn(self, draw: int, folder: Path, centred: bool = False) -> dict[str, float]:
-        log = self._task.config.log
-        accuracy = knn.accuracy(
-            *self._drawn(draw),
-            classes=len(self._task.train.classes),
-            k=log.knn_neighbours,
-            temperature=log.knn_temperature,
-            centred=centred,
-        )
-        return {"accuracy": accuracy}
-
-    def knn_centred(self, draw: int, folder: Path) -> dict[str, float]:
-        return self.knn(draw, folder, centred=True)
-
-    def linear(self, draw: int, folder: Path) -> dict[str, float]:
-        config = self._task.config.copy_and_resolve_references()
-        config.init_from, config.data.label_draw = self._source, draw
-        config.model.heads = self._task.heads
-        if config.data.labels_per_class is None and config.data.labels_share is None:
-            config.seed += draw
-        return {"accuracy": finetune.accuracy_of(finetune.run(config, folder, quiet=True))}
-
-    def _drawn(self, draw):
-        """Features and labels of the training images of a draw, then of all held-out ones."""
-        (bank, labels), queries = self._features
-        data = self._task.config.data
-        chosen = np.arange(len(bank))
-        if data.labels_per_class is not None or data.labels_share is not None:
-            chosen = few.draw(
-                labels, self._task.train.classes, per_class=data.labels_per_class,
-                share=data.labels_share, number=draw,
-            )  # fmt: skip
-        return bank[chosen], labels[chosen], *queries
-
-    @functools.cached_property
-    def _features(self):
-        """Features (N, D) and labels (N,) of both parts, without the records that are broken."""
-        task, found = self._task, []
-        encoder = load.PretrainedEncoder(self._weights)
-        for part, records in (("train", task.train), ("held-out", task.held_out)):
-            path = task.folder / f"{self._name}-{part}-{self._output}.npz"
-            embed.embed(
-                encoder,
-                records,
-                path,
-                output=self._output,
-                pixels=pixels_for(self._weights, task.config),
-                broken_share=task.config.data.broken_share,
-            )
-            with np.load(path) as file:
-                sound = ~file["broken"]
-                found.append((file["features"][sound], file["labels"][sound]))
-        return found
+def _order(names, methods, draws, layers) -> Iterator[tuple[Any, ...]]:
+    """Name, layer, method and draw of every trial; a linear probe reads the last layer alone."""
+    for name, layer in itertools.product(names, layers or (None,)):
+        for method, draw in itertools.product(methods, draws):
+            if method != "linear" or layer is None or layer == max(layers):
+                yield name, layer, method, draw
 
 
 def _trials(task, encoders, methods, draws) -> Iterator[study.Trial]:
     for name, source in zip(_names(encoders), encoders, strict=True):
         say(f"{name}: {source}")
-        frozen = _Frozen(task, name, source)
-        for method, draw in itertools.product(methods, draws):
-            yield study.Trial(
-                frozen.row,
-                draw,
-                _trial_name(method, name, draw),
-                functools.partial(getattr(frozen, method), draw),
-                column=method,
+        encoder = frozen.Encoder(task, name, source)
+        for layer in task.layers or (None,):
+            probed = frozen.Layer(encoder, layer)
+            for method, draw in itertools.product(methods, draws):
+                if method == "linear" and not probed.last:
+                    continue
+                yield study.Trial(
+                    probed.row,
+                    draw,
+                    _trial_name(method, name, draw, layer),
+                    functools.partial(getattr(probed, method), draw),
+                    column=method,
+                )
+
+
+def _with_maps(methods, whiten, standardise) -> list[str]:
+    """The methods, and those that the two switches ask for beside them."""
+    more = {"whitened": ("logistic", "knn") if whiten else (), "standardised": ("knn",)}
+    more["standardised"] = more["standardised"] if standardise else ()
+    made = list(methods)
+    for kind, those in more.items():
+        added = [f"{method}_{kind}" for method in those if method in methods]
+        if those and not added:
+            raise UsageError(
+                f"--{'whiten' if kind == 'whitened' else 'standardise'} adds to the methods "
+                f"{' and '.join(those)}, and of these --methods={','.join(methods)} has none"
             )
+        made += [method for method in added if method not in made]
+    return made
 
 
-def _trial_name(method, name, draw) -> str:
-    return f"{method}/{name}-{draw}"
+def _trial_name(method, name, draw, layer) -> str:
+    return f"{method}/{name}-{draw}" + ("" if layer is None else f"-{layer}")
 
 
 def _check(encoders, config, methods, draws):
@@ -216,7 +153,7 @@ def _check(encoders, config, methods, draws):
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
-    if "logistic" in methods:
+    if {"logistic", "logistic_whitened"} & set(methods):
         logistic.check()
     if "linear" in methods and config.train.objective != "probe":
         raise UsageError(
@@ -242,16 +179,42 @@ def _names(encoders):
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The comparison as a table."""
-    methods = [method for method in METHODS if method in rows[0]]
+    methods = [method for method in METHODS if any(method in row for row in rows)]
+    layers = ["layer"] if any("layer" in row for row in rows) else []
     return study.markdown(
-        ["encoder", "parameters", "features", *(_TITLES[method] for method in methods)],
+        ["encoder", *layers, "parameters", "features", *(_TITLES[method] for method in methods)],
         [
             [
                 row["encoder"],
+                *(str(row[name]) for name in layers),
                 f"{row['parameters'] / 1e6:.2f} M",
                 f"{row['output']}, {row['width']}",
-                *(study.percent(row[method]) for method in methods),
+                *(study.percent(row[method]) if method in row else "" for method in methods),
             ]
             for row in rows
         ],
+    )
+
+
+def _bars(rows, path):
+    methods = [method for method in METHODS if method in rows[0]]
+    values = {_TITLES[method]: [row[method]["mean"] for row in rows] for method in methods}
+    return curves.bars([row["encoder"] for row in rows], values, path)
+
+
+def _lines(rows, path):
+    alone = len({row["encoder"] for row in rows}) == 1
+    return curves.draw(
+        [
+            {
+                "method": _TITLES[method] if alone else f"{row['encoder']}, {_TITLES[method]}",
+                "layer": row["layer"],
+                "mean": row[method]["mean"],
+                "deviation": row[method]["deviation"],
+            }
+            for method in METHODS
+            for row in rows
+            if method in row
+        ],
+        path,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 # Colours that stay apart for colour-blind eyes (Okabe and Ito 2008).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKS = "os^Dv"  # of a line whose colour another has
 HOW = "pip install 'mae_jax[plots]' for a plot"
 
 
@@ -15,13 +16,14 @@ def available() -> bool:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
-    """A line per method over labels per class, or over trained blocks; None without matplotlib.
+    """A line per method over labels per class, trained blocks or layers; None without matplotlib.
 
     Args:
-      rows: each with `method`, `labels`, `blocks`, `mean` and `deviation`; those without a mean
-        are left out.
+      rows: each with `method`, `mean` and `deviation`, and with `labels`, `blocks` or `layer`;
+        those without a mean are left out.
     """
-    over = "blocks" if all(row["blocks"] is not None for row in rows) else "labels"
+    kinds = [name for name in ("layer", "blocks") if all(row.get(name) is not None for row in rows)]
+    over = kinds[0] if kinds else "labels"
     methods = dict.fromkeys(row["method"] for row in rows)
     ticks = list(dict.fromkeys(str(row[over]) for row in rows))
     series = {
@@ -32,15 +34,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> Path | None:
         ]
         for method in methods
     }
-    title = {"labels": "labels per class", "blocks": "trained blocks"}[over]
+    title = {"labels": "labels per class", "blocks": "trained blocks", "layer": "layer"}[over]
 
     def lines(axes):
-        for colour, (method, points) in zip(_COLOURS, series.items(), strict=False):
+        for number, (method, points) in enumerate(series.items()):
             axes.errorbar(
                 [x for x, _ in points],
                 [100 * row["mean"] for _, row in points],
                 yerr=[100 * (row["deviation"] or 0) for _, row in points],
-                label=method, color=colour, marker="o", capsize=3,
+                label=method, capsize=3, color=_COLOURS[number % len(_COLOURS)],
+                marker=_MARKS[number // len(_COLOURS) % len(_MARKS)],
             )  # fmt: skip
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlabel(title)
@@ -139,7 +142,9 @@ def bars(names: list[str], values: dict[str, list[float | None]], path: Path) ->
         for index, (kind, shares) in enumerate(values.items()):
             places = [i + (index - (len(values) - 1) / 2) * width for i in range(len(names))]
             heights = [100 * (share or 0) for share in shares]
-            drawn = axes.bar(places, heights, width, label=kind, color=_COLOURS[index])
+            drawn = axes.bar(
+                places, heights, width, label=kind, color=_COLOURS[index % len(_COLOURS)]
+            )
             labels = ["" if share is None else f"{100 * share:.1f}" for share in shares]
             axes.bar_label(drawn, labels, fontsize=8)
         axes.set_xticks(range(len(names)), names, rotation=15, ha="right")

@@ -5,13 +5,18 @@ from typing import Any
 
 from mae_jax import __version__
 from mae_jax.pixels import Pixels
-from mae_jax.weights import snippets
+from mae_jax.weights import snippets, whitened
 from mae_jax.weights.described import Weights
 
 _LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx", "stablehlo": "jax"}
 
 
-def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
+def text(
+    weights: Weights,
+    format: str,
+    sums: dict[str, str],
+    whitening: whitened.Fitted | None = None,
+) -> str:
     """The card of weights written in a format, whose files have these hashes."""
     origin = weights.origin
     what = {
@@ -55,6 +60,7 @@ def text(weights: Weights, format: str, sums: dict[str, str]) -> str:
         *snippets.of(weights, format),
         "",
         *_classes(weights),
+        *_whitening(whitening),
         "## Where it comes from",
         "",
         *_origin(origin),
@@ -75,6 +81,31 @@ def _classes(weights: Weights) -> list[str]:
         return []
     names = (f"{number}. {name}" for number, name in enumerate(weights.classes))
     return ["## Classes", "", *names, ""]
+
+
+def _whitening(fitted: whitened.Fitted | None) -> list[str]:
+    if fitted is None:
+        return []
+    what = {"whiten": "whitened", "standardise": "standardised"}[fitted.kind]
+    name = next(iter(fitted.maps))
+    layers = [one.removeprefix(whitened.LAYER) for one in fitted.maps if one != "features"]
+    asked = f" --layers={','.join(layers)}" if layers else ""
+    product = "@" if fitted.kind == "whiten" else "*"
+    return [
+        f"## Features, {what}",
+        "",
+        f"`{whitened.FILE}` was fitted on {fitted.images:,} training images, on {fitted.output} "
+        f"features, as `mae-jax embed --output={fitted.output}{asked}` gives them: "
+        f"{', '.join(fitted.maps)}. `--{fitted.kind}=.` with it applies the map, or",
+        "",
+        "```python",
+        "import numpy as np",
+        "",
+        f'w = np.load("{whitened.FILE}")',
+        f'features = (features - w["{name}.mean"]) {product} w["{name}.matrix"]',
+        "```",
+        "",
+    ]
 
 
 def _target(weights: Weights) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mae_jax.errors import UsageError
-from mae_jax.weights import card, formats, huggingface, pth, public, timm
+from mae_jax.weights import card, formats, huggingface, pth, public, timm, whitened
 from mae_jax.weights.described import Weights
 from mae_jax.weights.read import SUMS, read, sha256
 
@@ -66,6 +66,7 @@ def export(
     part: str | None = None,
     force: bool = False,
     license: str | None = None,
+    whitening: whitened.Fitted | None = None,
 ) -> dict[str, Any]:
     """Writes weights in another library's format, with a card and hashes, and reads them back.
 
@@ -78,12 +79,14 @@ def export(
         the format can hold: for timm, ONNX and StableHLO no decoder.
       force: whether weights that were not trained, or not to the end, will do.
       license: of the weights, where the source does not say it.
+      whitening: of the encoder's features, to be kept with it, in `whitening.npz`.
 
     Returns:
       What was written: folder, format, part, tensors, parameters, and each file's sha256.
 
     Raises:
-      UsageError: the format cannot hold these weights, they are not trained, or `out` is taken.
+      UsageError: the format cannot hold these weights, they are not trained, `out` is taken, or
+        the whitening is of other weights.
       RuntimeError: what was written does not read back as it was.
     """
     check(out, format=format, part=part)
@@ -100,6 +103,8 @@ def export(
             "pixels; take --format=safetensors, npz, pth, onnx or stablehlo, whose card says the "
             "units"
         )
+    if whitening is not None:
+        whitening.check_weights(whitened.digest_of(weights.encoder().tensors))
     if license is not None:
         weights.origin["license"] = license
     weights = public.without_paths(weights)
@@ -113,11 +118,14 @@ def export(
         raise UsageError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
     try:
         files = FORMATS[format](making, weights, about)
+        if whitening is not None:
+            whitening.write(making / whitened.FILE)
+            files.append(making / whitened.FILE)
         sums = {file.name: sha256(file) for file in files}
         (making / SUMS).write_text("".join(f"{s}  {name}\n" for name, s in sums.items()))
         for file in files:  # safetensors makes files that nobody else may read
             shutil.copymode(making / SUMS, file)
-        (making / "README.md").write_text(card.text(weights, format, sums))
+        (making / "README.md").write_text(card.text(weights, format, sums, whitening))
         if format not in GRAPHS:  # which compare what they compute as they write
             _compare(weights, read(making))
         if folder.exists():

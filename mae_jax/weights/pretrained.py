@@ -1,6 +1,7 @@
 """Pre-trained models as functions of images, on all devices of this process."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -64,7 +65,12 @@ class PretrainedEncoder(_OnDevices):
         self.encoder = holder.encoder
         super().__init__(weights, holder, batch_size)
 
-    def __call__(self, images: np.ndarray | jax.Array, output: str = "mean") -> np.ndarray:
+    def __call__(
+        self,
+        images: np.ndarray | jax.Array,
+        output: str = "mean",
+        layers: Sequence[int] | None = None,
+    ) -> np.ndarray:
         """Features of images, float32.
 
         Args:
@@ -74,12 +80,20 @@ class PretrainedEncoder(_OnDevices):
           output: "mean" of the patch tokens, (B, D); "token", the class token, (B, D), of several
             their mean; or "patches", (B, N, D). All after the encoder's last norm; a mean-pooling
             classifier has none, and its mean goes through its `fc_norm` as its head's input does.
+          layers: numbers of blocks, from 1. Then of each of them, as of `Encoder.layers`: (B,
+            layers, D), or (B, layers, N, D).
 
         Raises:
-          UsageError: images of another size, or values out of range.
+          UsageError: images of another size, values out of range, or blocks that there are none of.
         """
         self.check_output(output)
-        return self._mapped(images, functools.partial(_features, output=output))
+        if layers is not None:
+            layers = self.check_layers(layers)
+        return self._mapped(images, functools.partial(_features, output=output, layers=layers))
+
+    def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
+        """The numbers of blocks, or UsageError for one that there is none of, or that is twice."""
+        return checked_layers(layers, self.weights.dimensions.depth)
 
     def check_output(self, output: str) -> None:
         """Raises UsageError for an output that is unknown, or that this encoder has not."""
@@ -99,6 +113,24 @@ class PretrainedEncoder(_OnDevices):
         if not self.weights.class_token:
             raise UsageError("attention of the class token needs a model with a class token")
         return self._mapped(images, _attention)
+
+
+def checked_layers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Numbers of an encoder's blocks, from 1 to `depth`.
+
+    Raises:
+      UsageError: there are none, one of them is no number of a block, or is there twice.
+    """
+    layers = tuple(layers)
+    said = ",".join(map(str, layers))
+    if not layers:
+        raise UsageError(f"--layers names no block; the encoder has blocks 1 to {depth}")
+    for number in layers:
+        if not isinstance(number, int) or not 1 <= number <= depth:
+            raise UsageError(f"--layers={said}: {number} is no block; they are 1 to {depth}")
+    if len(set(layers)) < len(layers):
+        raise UsageError(f"--layers={said} names a block twice; once is enough")
+    return layers
 
 
 class PretrainedClassifier(_OnDevices):
@@ -164,11 +196,14 @@ def _taken(images: np.ndarray, pixels: Pixels) -> np.ndarray:
     return images
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames="output")
-def _features(graphdef, state, images, pixels, *, output):
+@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames=("output", "layers"))
+def _features(graphdef, state, images, pixels, *, output, layers):
     holder = nnx.merge(graphdef, state)
-    x_BND = holder.encoder(pixels.standardise(images)).astype(jnp.float32)
-    return pooled(holder, x_BND, output)
+    images = pixels.standardise(images)
+    if layers is None:
+        return pooled(holder, holder.encoder(images).astype(jnp.float32), output)
+    found = holder.encoder.layers(images, layers)
+    return jnp.stack([pooled(holder, x_BND.astype(jnp.float32), output) for x_BND in found], 1)
 
 
 def pooled(holder: nnx.Module, x_BND: jax.Array, output: str) -> jax.Array:

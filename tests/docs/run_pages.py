@@ -43,6 +43,8 @@ _FEWER = {
     "--seeds=3": "--seeds=2",
     "--search=40": "--search=2",
     "--blocks=0,0.5,1,2,4,6": "--blocks=0,0.5,1",
+    "--layers=2,4,6": "--layers=1",
+    "--layers=2,6": "--layers=1",
     "model.mask_ratio=.1,.3,.5,.75,.9": "model.mask_ratio=.5,.75",
 }
 _SMALL = {

@@ -122,3 +122,21 @@ def test_the_head_of_a_classifier_starts_small():
     model = VisionTransformer(classes=2000, **SMALL, rngs=nnx.Rngs(0))
     deviation = float(model.head.kernel[...].std())
     assert deviation == pytest.approx(2e-5, rel=0.02)  # of 32,000 values
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_layers_are_what_a_shorter_encoder_gives(scan):
+    arguments = SMALL | {"depth": 4}
+    model = VisionTransformer(classes=3, pool="token", scan=scan, **arguments, rngs=nnx.Rngs(0))
+    encoder = model.encoder
+    encoder.norm.scale.set_value(jnp.linspace(0.5, 2, 16))
+    images = jax.random.normal(jax.random.key(0), (2, 8, 16, 1))
+    last, second, first = encoder.layers(images, (4, 2, 1))
+    np.testing.assert_allclose(last, encoder(images), atol=1e-5)
+    tokens = encoder.embed(patches.patchify(images, model.dimensions.patch_size))
+    tokens = encoder.blocks[0](tokens)
+    np.testing.assert_allclose(first, encoder.norm(tokens), atol=1e-5)
+    np.testing.assert_allclose(second, encoder.norm(encoder.blocks[1](tokens)), atol=1e-5)
+    for number in (0, 5):
+        with pytest.raises(ValueError, match="there are blocks 1 to 4"):
+            encoder.layers(images, (1, number))

@@ -186,6 +186,21 @@ def test_features_of_a_comparison_are_drawn(tmp_path):
     assert [note.split()[0] for note in notes] == [f"{n}-held-out-mean.npz" for n in "bcd"]
 
 
+def test_of_layers_the_last_is_drawn_and_patches_are_not(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "features").mkdir()
+    kept = dict(labels=np.arange(20) % 2, classes=np.array(["a", "b"]), broken=np.zeros(20, bool))
+    first, last, patches = np.zeros((20, 4)), rng.normal(size=(20, 4)), np.zeros((20, 3, 4))
+    layers = kept | {"features_1": first, "features_2": last}
+    np.savez(tmp_path / "features" / "x-held-out-token-1-2.npz", **layers)
+    np.savez(tmp_path / "features" / "x-held-out-patches-2.npz", **kept, features_2=patches)
+    notes = []
+    (figure,) = features_lib.of_study(tmp_path, "f", notes)
+    assert figure.title == "Features of x, token-1-2" and not notes
+    shares = np.linalg.svd(last - last.mean(0))[1] ** 2
+    assert f"have {shares[:2].sum() / shares.sum():.0%} of the variance" in figure.caption
+
+
 def test_studies_in_any_state_are_told(new_run, tmp_path):
     for text, words in (
         ("[{", "comparison.json cannot be read"),

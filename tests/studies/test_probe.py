@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from mae_jax.config import default_config
 from mae_jax.errors import UsageError
+from mae_jax.evaluation import attentive
 from mae_jax.studies import probe
 from mae_jax.weights import export, read, start
 
@@ -26,6 +28,11 @@ def encoders(tmp_path_factory):
     return made
 
 
+def quick_attention(monkeypatch):
+    quick = functools.partial(attentive.Recipe, updates=5, epochs=1)
+    monkeypatch.setattr(attentive, "Recipe", quick)
+
+
 @pytest.fixture
 def config(digits_config):
     config = digits_config
@@ -36,7 +43,8 @@ def config(digits_config):
     return config
 
 
-def test_two_encoders_in_other_formats_appear_in_the_table(encoders, config, tmp_path):
+def test_two_encoders_in_other_formats_appear_in_the_table(encoders, config, tmp_path, monkeypatch):
+    quick_attention(monkeypatch)
     result = probe.compare(encoders, config, tmp_path, methods=probe.METHODS)
     rows = json.loads((tmp_path / "comparison.json").read_text())
     assert rows == result["encoders"]
@@ -49,7 +57,10 @@ def test_two_encoders_in_other_formats_appear_in_the_table(encoders, config, tmp
         assert row["logistic"]["mean"] > 0.4
     table = (tmp_path / "comparison.md").read_text()
     assert "| timm | " in table and "| huggingface | " in table
-    assert "| logistic | kNN | kNN, centred | linear (LARS) |" in table
+    titles = (
+        "logistic | logistic, whitened | kNN | kNN, centred | kNN, standardised | kNN, whitened"
+    )
+    assert f"| {titles} | attentive | linear (LARS) |" in table
 
 
 def test_the_same_call_again_computes_no_features_again(encoders, config, tmp_path, monkeypatch):
@@ -94,7 +105,19 @@ def test_probes_that_cannot_be(encoders, config, tmp_path):
             probe.compare(sources, config, tmp_path, **options)
 
     fails("SOURCE is missing", sources=())
-    fails("method 'svm' is unknown; known are logistic, knn, knn_centred, linear", methods=("svm",))
+    fails("method 'svm' is unknown; known are logistic, logistic_whitened, knn, ", methods=("svm",))
+    fails("--layers=0: 0 is no block; they are 1 to 1", layers=(0,), methods=("knn",))
+    fails("--layers=2: 2 is no block", layers=(2,), methods=("linear",))
+    fails(
+        "--queries=5 must be a divisor of the encoder's width, 16",
+        methods=("attentive",),
+        queries=5,
+    )
+    fails(
+        "--whiten adds to the methods logistic and knn, and of these",
+        methods=("linear",),
+        whiten=True,
+    )
     fails("--draws=0 must be at least 1", draws=0)
     config.data.labels_per_class = 99
     fails("labels_per_class 99 is more than")
@@ -102,6 +125,50 @@ def test_probes_that_cannot_be(encoders, config, tmp_path):
     fails("method 'linear' needs train.objective 'probe'", methods=("linear",))
     config.data.eval_split = None
     fails("a probe needs data.eval_split")
+
+
+def test_layers_are_a_curve(config, tmp_path, monkeypatch):
+    """The rows of two layers, their own features, and one linear probe."""
+    weights = random_weights("classifier", pool="token", **SMALL | {"depth": 2}).encoder()
+    export.export(weights, tmp_path / "two", format="npz")
+    quick_attention(monkeypatch)
+    drawn = []
+    monkeypatch.setattr(probe.curves, "draw", lambda rows, path: drawn.extend(rows))
+    made = probe.compare(
+        [str(tmp_path / "two")], config, tmp_path / "out", layers=(1, 2), whiten=True,
+        standardise=True, methods=("knn", "attentive", "linear"),
+    )  # fmt: skip
+    first, last = made["encoders"]
+    assert (first["layer"], last["layer"]) == (1, 2)
+    both = ["knn", "attentive", "knn_whitened", "knn_standardised"]
+    assert [name for name in first if isinstance(first[name], dict)] == both
+    assert set(both) | {"linear"} == {name for name in last if isinstance(last[name], dict)}
+    assert first["knn"]["mean"] != last["knn"]["mean"]
+    table = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| encoder | layer | parameters |" in table and "| two | 2 | " in table
+    assert {(row["method"], row["layer"]) for row in drawn} >= {("kNN", 1), ("kNN, whitened", 2)}
+    features = tmp_path / "out" / "features"
+    with np.load(features / "two-train-token-1-2.npz") as file:
+        assert file["features_1"].shape == (100, 16)
+    with np.load(features / "two-held-out-patches-1.npz") as file:
+        assert file["features_1"].shape == (50, 16, 16)
+        assert file["features_1"].dtype == np.float16
+    without = [str(tmp_path / "two")], config, tmp_path / "plain"
+    (row,) = probe.compare(*without, methods=("knn",))["encoders"]
+    assert row["knn"] == last["knn"]
+    with pytest.raises(UsageError, match="'linear' reads the last block; have 2 among --layers"):
+        probe.compare(*without, methods=("linear",), layers=(1,))
+
+
+def test_a_model_without_a_class_token(config, tmp_path):
+    tokenless = random_weights(
+        **SMALL, decoder_width=8, decoder_depth=1, decoder_heads=1, class_token=False
+    )
+    export.export(tokenless, tmp_path / "mean", format="npz")
+    call = [str(tmp_path / "mean")], config, tmp_path / "out"
+    assert probe.compare(*call, methods=("knn",))["encoders"][0]["output"] == "mean"
+    with pytest.raises(UsageError, match="'token' needs a model with a class token"):
+        probe.compare(*call, methods=("knn",), output="token")
 
 
 def test_scales_of_branches_go_into_what_they_scale(encoders, tmp_path):
@@ -128,7 +195,7 @@ def test_scales_of_branches_go_into_what_they_scale(encoders, tmp_path):
     config = default_config()
     config.init_from = str(tmp_path / "scaled")
     with pytest.raises(UsageError, match="has 4 register tokens, with which nothing is trained"):
-        start.architecture(config)
+        start.adopt(config)
     tensors["reg_token"] = np.zeros((1, 4, 8), np.float32)
     save_file(tensors, path)
     with pytest.raises(UsageError, match="must each be"):

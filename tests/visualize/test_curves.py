@@ -17,7 +17,9 @@ def rows(over, values):
 
 
 @pytest.mark.skipif(not curves.available(), reason="matplotlib comes with mae_jax[plots]")
-@pytest.mark.parametrize(("over", "values"), [("labels", [10, "all"]), ("blocks", [0, 0.5, 1])])
+@pytest.mark.parametrize(
+    ("over", "values"), [("labels", [10, "all"]), ("blocks", [0, 0.5, 1]), ("layer", [2, 4])]
+)
 def test_a_curve_is_a_picture(tmp_path, over, values):
     path = curves.draw(rows(over, values), tmp_path / "curve.png")
     assert min(Image.open(path).size) > 400
