@@ -220,8 +220,8 @@ def _check_same(config, theirs, weights):
             said = f"model.size {model.size!r} has {name} {value}"
         new = ", or give --config.init_part=encoder for a new decoder"
         raise UsageError(
-            f"{said}, and {source} has {theirs[name]}; leave it out"
-            + (new if name in (*_DECODER, "mask_tokens_in_encoder") else "")
+            f"{said}, and {source} has {theirs[name]}; leave that to the weights, as "
+            "configs/adapt.py does" + (new if name in (*_DECODER, "mask_tokens_in_encoder") else "")
         )
     patch = model.patch_size
     if patch is not None and (patch[0], patch[-1]) != tuple(theirs["patch_size"]):

@@ -129,11 +129,20 @@ def test_other_images_patches_and_channels(source, going_on, tmp_path, capsys):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"width": 32}, "model.width is 32, and '.*' has 16; leave it out$"),
-        ({"size": "tiny"}, "model.size 'tiny' has width 192, and '.*' has 16; leave it out$"),
+        ({"width": 32}, "model.width is 32, and '.*' has 16; leave that to the weights"),
+        (
+            {"size": "tiny"},
+            "model.size 'tiny' has width 192, and '.*' has 16; leave that to the weights",
+        ),
         ({"decoder_depth": 3}, "decoder_depth is 3, and .* give --config.init_part=encoder for a"),
-        ({"class_token": False}, "model.class_token is False, and '.*' has True; leave it out$"),
-        ({"mask_tokens_in_encoder": True}, "is True, and '.*' has False; leave it out, or give"),
+        (
+            {"class_token": False},
+            "model.class_token is False, and '.*' has True; leave that to the",
+        ),
+        (
+            {"mask_tokens_in_encoder": True},
+            "is True, and '.*' has False; leave that .* does, or give",
+        ),
         ({"image_size": (9,)}, "image_size"),
     ],
 )
