@@ -7,6 +7,7 @@ from typing import Any, Unpack
 from mae_jax.commands import configs, sources
 from mae_jax.commands import images as images_lib
 from mae_jax.commands.verb import Flag, Verb
+from mae_jax.errors import UsageError
 
 
 def diagnose(
@@ -37,6 +38,10 @@ def diagnose(
     """
     from mae_jax.diagnosis import diagnose as diagnosis
 
+    if images is not None and config is not None:
+        raise UsageError("at most one of --images and --config may be given")
+    if overrides and config is None:
+        raise UsageError("overrides go with a config, and none is given")
     if config is not None:
         config = configs.read(config, overrides=overrides)
     weights = sources.weights_of(source, **reading)

@@ -7,7 +7,7 @@ from ml_collections import config_dict
 from mae_jax.pixels import sides_of
 
 # What a model is where neither a config nor what it starts from says it.
-_USUAL = {
+USUAL = {
     "size": "base",
     "channels": 3,
     "norm_pix": True,
@@ -17,11 +17,34 @@ _USUAL = {
     "mask_tokens_in_encoder": False,
 }
 
+# What is adopted of another run, or of weights.
+_OF_ENCODER = (
+    "size",
+    "patch_size",
+    "channels",
+    "width",
+    "depth",
+    "heads",
+    "class_token",
+    "class_tokens",
+)
+_OF_MODEL = (
+    *_OF_ENCODER,
+    "image_size",
+    "decoder_width",
+    "decoder_depth",
+    "decoder_heads",
+    "norm_pix",
+    "target",
+    "mask_tokens_in_encoder",
+)
+_OF_DATA = ("pixels", "mean", "std", "nodata", "eval_crop")
+
 
 def settled_model(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """A config's section `model`, a copy in which nothing that every model has is open."""
     model = config.model.copy_and_resolve_references()
-    for name, value in _USUAL.items():
+    for name, value in USUAL.items():
         if model[name] is None:
             model[name] = value
     return model
@@ -55,13 +78,12 @@ def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -
     """
     if config.model.image_size is None:
         config.model.image_size = tuple(source["model"]["image_size"])
-    names = ["size", "patch_size", "channels", "width", "depth", "heads"]
-    for name in (*names, "class_token", "class_tokens"):
+    for name in _OF_ENCODER:
         value = source["model"][name]
         config.model[name] = tuple(value) if isinstance(value, list) else value
-    names = ["pixels", "mean", "std", "nodata"]
-    if _pair(config.model.image_size) == _pair(source["model"]["image_size"]):
-        names.append("eval_crop")
+    names = list(_OF_DATA)
+    if _pair(config.model.image_size) != _pair(source["model"]["image_size"]):
+        names.remove("eval_crop")
     for name in names:
         if config.data[name] in (None, ()):
             value = source["data"].get(name)  # a record may be older than the key
@@ -69,18 +91,21 @@ def adopt_architecture(config: config_dict.ConfigDict, source: dict[str, Any]) -
 
 
 def fill_open(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
-    """As `adopt_architecture`, where the config says nothing itself."""
-    same_size = config.model.image_size is None or _pair(config.model.image_size) == _pair(
-        source["model"]["image_size"]
-    )
-    if config.model.target is None and "pca_components" in source["model"]:
-        config.model.pca_components = source["model"]["pca_components"]
-    for section in ("model", "data"):
-        for name, value in source[section].items():
-            if name == "eval_crop" and not same_size:
-                continue
+    """As `adopt_architecture`, of the whole model, where the config says nothing itself."""
+    theirs, names = source["model"], list(_OF_DATA)
+    if config.model.image_size is not None and _pair(config.model.image_size) != _pair(
+        theirs["image_size"]
+    ):
+        names.remove("eval_crop")
+    if config.model.target is None and theirs.get("target") == "pca":
+        config.model.pca_components = theirs["pca_components"]
+    for section, wanted in (("model", _OF_MODEL), ("data", names)):
+        for name in wanted:
             if config[section][name] in (None, ()):
+                value = source[section].get(name)  # a record may be older than the key
                 config[section][name] = tuple(value) if isinstance(value, list) else value
+    if config.data.pixels != "float32":
+        config.data.nodata = None  # which only floats can mark
 
 
 def _pair(sides):

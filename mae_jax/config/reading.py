@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from mae_jax.config.architecture import USUAL
 from mae_jax.config.cross_checks import check_together
 from mae_jax.config.schema import SCHEMA, Key, all_keys
 from mae_jax.errors import UsageError
@@ -43,6 +44,9 @@ def with_defaults(resolved: dict[str, Any]) -> dict[str, Any]:
     config = default_config().to_dict()
     for name, section in resolved.items():
         config[name] = config.get(name, {}) | section if isinstance(section, dict) else section
+    for name, value in USUAL.items():
+        if config["model"][name] is None:
+            config["model"][name] = value
     return config
 
 

@@ -249,11 +249,14 @@ class TrainBatches:
         memory.keep_freed()  # here is a worker process, which does nothing but this
 
 
-def new_ledger(config, source: Source, say: Callable[[str], None]) -> Ledger:
-    """Of a run's broken records, as its config says."""
+def new_ledger(
+    config, source: Source, say: Callable[[str], None], share: float | None = None
+) -> Ledger:
+    """Of a run's broken records, as its config says, or with another `share` of them allowed."""
     picture = Picture.from_config(config)
     decode = Decoder(source, picture, cache=False)
-    return Ledger(source, config.data.broken_share, lambda i: picture.plain(decode(i)[0]), say)
+    share = config.data.broken_share if share is None else share
+    return Ledger(source, share, lambda i: picture.plain(decode(i)[0]), say)
 
 
 def default_workers(cache: bool) -> int:

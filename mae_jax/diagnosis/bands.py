@@ -8,27 +8,29 @@ from scipy import fft
 NAMES = ("coarse", "middle", "fine")
 
 
-def explained(
-    pred: np.ndarray, true: np.ndarray, patch_size: Sequence[int]
-) -> dict[str, tuple[float, float]]:
+def power(patches_MP: np.ndarray, patch_size: Sequence[int]) -> np.ndarray:
+    """The squares of every frequency of patches (M, P), summed over patches and channels.
+
+    Frequencies are those of the orthonormal cosine transform.
+    """
+    channels = patches_MP.shape[-1] // int(np.prod(patch_size))
+    x = np.asarray(patches_MP).reshape(len(patches_MP), *patch_size, channels)
+    axes = tuple(range(1, 1 + len(patch_size)))
+    return np.square(fft.dctn(x, axes=axes, norm="ortho")).sum((0, -1), dtype=np.float64)
+
+
+def explained(left: np.ndarray, whole: np.ndarray) -> dict[str, tuple[float, float]]:
     """For every band of frequencies in a patch: the share of its variance that is predicted, and
     its share of all variance.
 
-    Frequencies are those of the orthonormal cosine transform, their mean left out, in thirds of
-    the highest along one axis.
+    Bands are thirds of the highest frequency along one axis; the mean is in none.
 
     Args:
-      pred, true: (M, P), hidden patches alone, in the units of the loss.
+      left, whole: as of `power`, of what predictions lack and of what was to be predicted.
     """
-    shape = (len(true), *patch_size, true.shape[-1] // int(np.prod(patch_size)))
-    axes = tuple(range(1, 1 + len(patch_size)))
-    left, whole = (
-        np.square(fft.dctn(np.asarray(x, np.float64).reshape(shape), axes=axes, norm="ortho")).sum(
-            (0, -1)
-        )
-        for x in (pred - true, true)
+    steps = np.meshgrid(
+        *(np.arange(side) / max(side - 1, 1) for side in whole.shape), indexing="ij"
     )
-    steps = np.meshgrid(*(np.arange(side) / max(side - 1, 1) for side in patch_size), indexing="ij")
     frequency = np.sqrt(sum(np.square(step) for step in steps))
     band = np.clip(np.ceil(frequency * len(NAMES)).astype(int) - 1, -1, len(NAMES) - 1)
     total, found = max(whole[band >= 0].sum(), 1e-30), {}

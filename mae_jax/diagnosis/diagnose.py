@@ -11,10 +11,12 @@ from flax import nnx
 from ml_collections import config_dict
 
 from mae_jax import config as config_lib
+from mae_jax.config.cross_checks import check_windows
 from mae_jax.data import sources
 from mae_jax.data.progress import say
 from mae_jax.diagnosis import history, measure, neighbours, verdict
 from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.inference.views import pixels_for
 from mae_jax.pixels import Pixels
 from mae_jax.train import workdir
 from mae_jax.train.objectives import Reconstruct
@@ -71,6 +73,7 @@ def diagnose(
         features=features,
         moved=None if start is None else measure.moved(weights, start),
         history=None if run is None else run.history,
+        went_on=run is not None and run.config.init_from is not None,
     )
     result: dict[str, Any] = {
         "verdict": [dataclasses.asdict(finding) for finding in verdict.verdict(facts)],
@@ -120,14 +123,19 @@ def _samples(weights, images, config, count):
             f"{weights.origin.get('source')!r} does not say what it was trained on; give --images"
         )
     data = config.data
+    if not (data.name or data.folder or data.mixture):
+        raise UsageError("the config names no images; set data.folder or data.name")
+    pixels = pixels_for(weights, config)
+    data.nodata = pixels.nodata  # by which windows tell background
+    check_windows(data)
     train = sources.open_source(data, data.split)
     if data.eval_split is None:
         say("the config names no held-out images: overfitting cannot be told")
-        return _sampled(train, weights.pixels, count, "training images"), None
+        return _sampled(train, pixels, count, "training images"), None
     held = sources.open_source(data, data.eval_split, train.classes)
     return (
-        _sampled(held, weights.pixels, count, "held-out images"),
-        _sampled(train, weights.pixels, count, "training images"),
+        _sampled(held, pixels, count, "held-out images"),
+        _sampled(train, pixels, count, "training images"),
     )
 
 
@@ -145,7 +153,12 @@ def _start(weights: Weights, run: _Run | None) -> measure.Model | None:
         return None
     if run.config.init_from is not None:
         return _other_start(weights, run.config)
-    objective = Reconstruct.from_config(run.config)
+    run.config.model.image_size = weights.dimensions.image_size
+    try:
+        objective = Reconstruct.from_config(run.config)
+    except UsageError as error:  # a function of the user's that is gone
+        say(f"features are not compared with those of the start: {error}")
+        return None
     model = objective.create(nnx.Rngs(jax.random.key(run.config.seed)))
     return measure.Model(model, weights.pixels)
 
@@ -155,10 +168,13 @@ def _other_start(weights, config):
 
     try:
         before = adapt.fitted(read(config.init_from, part="encoder"), weights.dimensions.image_size)
-        if before.dimensions.patch_size != weights.dimensions.patch_size:
-            return None
-        if before.dimensions.channels != weights.dimensions.channels:
-            return None
+        changed = [
+            name
+            for name in ("patch_size", "channels")
+            if getattr(before.dimensions, name) != getattr(weights.dimensions, name)
+        ]
+        if changed or config.init_channels:
+            raise UsageError("the run began with other patches or channels than its source has")
     except UsageError as error:  # it may be gone, or read by a mask of one's own
         say(f"features are not compared with those of the start: {error}")
         return None

@@ -1,13 +1,12 @@
 """Predictions of hidden patches that no training is needed for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from mae_jax.models import patches
 
-Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _WIDTHS = (0.5, 1.0, 2.0, 4.0)  # of the Gaussians of `smooth`, in patches
 
 
@@ -54,30 +53,3 @@ def _smooth(images, mask_BN, patch_size):
         total += ndimage.gaussian_filter(images * visible, sigma, mode="constant") / volume
         weight += ndimage.gaussian_filter(visible, sigma, mode="constant") / volume
     return np.asarray(patches.patchify(total / np.maximum(weight, 1e-20), patch_size))
-
-
-def losses(
-    made: dict[str, np.ndarray],
-    true: np.ndarray,
-    mask_BN: np.ndarray,
-    target: Callable[[np.ndarray], np.ndarray],
-    norm_pix: bool,
-) -> dict[str, float]:
-    """The mean squared error of each, over hidden patches, against what is to be predicted.
-
-    With norm-pix a prediction has the shape of a patch and no scale: it gets the one that is best
-    over all.
-
-    Args:
-      made: of `predictions`.
-      true: (B, N, P) standardised patches.
-      target: patches to what is to be predicted of them.
-    """
-    hidden, wanted = mask_BN > 0, np.asarray(target(true))
-    wanted, found = wanted[hidden], {}
-    for name, values in made.items():
-        guess = np.asarray(target(np.ascontiguousarray(values)))[hidden]
-        if norm_pix:
-            guess = guess * (guess * wanted).sum() / max(np.square(guess).sum(), 1e-20)
-        found[name] = float(np.square(guess - wanted).mean())
-    return found

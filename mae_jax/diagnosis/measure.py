@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,12 @@ import numpy as np
 from flax import nnx
 
 from mae_jax.data import sources
-from mae_jax.data.progress import say
+from mae_jax.data.progress import Progress, say
 from mae_jax.diagnosis import bands, free, pictures
+from mae_jax.diagnosis.tally import Tally
 from mae_jax.evaluation import rank
 from mae_jax.inference.views import views
 from mae_jax.models import masking, patches
-from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.pixels import Pixels
 from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
@@ -112,36 +113,78 @@ def losses(
       `ratio` of hidden patches, `norm_pix`, and `visible_matters`: how much predictions change with
       the image where the mask is the same, over how much what is to be predicted does.
     """
-    module: MaskedAutoencoder = model.module
-    d, target = weights.dimensions, module.target
     noise = _noise(weights, max(len(s.images) for s in (held, train) if s is not None), seed)
-
-    def measured(part):
-        pred, mask = model.predict(part.images, noise[: len(part.images)])
-        standard = np.asarray(weights.pixels.standardise(part.images))
-        true = np.asarray(patches.patchify(standard, d.patch_size))
-        wanted = np.asarray(target(jnp.asarray(true)))
-        return pred, mask, standard, true, wanted
-
-    pred, mask, standard, true, wanted = measured(held)
-    hidden = mask > 0
+    mean_image = _mean_image(held if train is None else train, weights.pixels)
+    tally, left, whole, ratio = Tally(), 0.0, 0.0, []
+    for part in _parts(model, weights, held, noise):
+        tally.add(_MODEL, part.pred, part.wanted, part.counted)
+        ratio.append(part.mask)
+        made = free.predictions(part.standard, part.mask, weights.dimensions.patch_size, mean_image)
+        for name, values in made.items():
+            guess = _targeted(model, np.ascontiguousarray(values), part.told)
+            tally.add(name, guess, part.wanted, part.counted)
+        if weights.target == "pixels" and part.told is None:
+            hidden, size = part.mask > 0, weights.dimensions.patch_size
+            left += bands.power((part.pred - part.wanted)[hidden], size)
+            whole += bands.power(part.wanted[hidden], size)
     found: dict[str, Any] = {
-        "held_out": float(np.square(pred - wanted)[hidden].mean()),
+        "held_out": tally.loss(_MODEL),
         "train": None,
-        "ratio": float(hidden.mean()),
+        "ratio": float(np.concatenate(ratio).mean()),
         "norm_pix": weights.norm_pix,
-        "free": free.losses(
-            free.predictions(standard, mask, d.patch_size, _mean_image(held, train, weights)),
-            true, mask, lambda x: target(jnp.asarray(x)), weights.norm_pix,
-        ),
-        "visible_matters": _visible_matters(model, held, noise, wanted),
-    }  # fmt: skip
-    if weights.target == "pixels":
-        found["bands"] = bands.explained(pred[hidden], wanted[hidden], d.patch_size)
+        "free": {
+            name: tally.loss(name, scaled=weights.norm_pix)
+            for name in tally.names()
+            if name != _MODEL
+        },
+        "visible_matters": _visible_matters(model, weights, held, noise),
+    }
+    if isinstance(whole, np.ndarray):
+        found["bands"] = bands.explained(left, whole)
     if train is not None:
-        pred, mask, _, _, wanted = measured(train)
-        found["train"] = float(np.square(pred - wanted)[mask > 0].mean())
+        tally = Tally()
+        for part in _parts(model, weights, train, noise):
+            tally.add(_MODEL, part.pred, part.wanted, part.counted)
+        found["train"] = tally.loss(_MODEL)
     return found
+
+
+_MODEL = "the model"
+
+
+class _Part(NamedTuple):
+    """A batch: predictions, the mask, standardised images, what was to be predicted, which values
+    have data (None: all), and which of them count."""
+
+    pred: np.ndarray
+    mask: np.ndarray
+    standard: np.ndarray
+    wanted: np.ndarray
+    told: np.ndarray | None
+    counted: np.ndarray
+
+
+def _parts(model: Model, weights: Weights, sample: Sample, noise: np.ndarray) -> Iterator[_Part]:
+    progress = Progress(len(sample.images), what="images", silent=True)
+    for at in range(0, len(sample.images), _BATCH):
+        images = sample.images[at : at + _BATCH]
+        yield _part(model, weights, images, noise[at : at + len(images)])
+        progress.did(len(images))
+
+
+def _part(model, weights, images, noise) -> _Part:
+    pred, mask = model.predict(images, noise)
+    size, pixels = weights.dimensions.patch_size, weights.pixels
+    standard, known = np.asarray(pixels.standardise(images)), pixels.known(images)
+    told = None if known is None else np.asarray(patches.patchify(known, size))
+    wanted = _targeted(model, np.asarray(patches.patchify(standard, size)), told)
+    counted = np.broadcast_to(mask[..., None] > 0, wanted.shape)
+    counted = counted if told is None else counted & told
+    return _Part(pred, mask, standard, wanted, told, counted)
+
+
+def _targeted(model, values, told):
+    return np.asarray(model.module.target(jnp.asarray(values), told))
 
 
 def _noise(weights, count, seed):
@@ -155,19 +198,25 @@ def _noise(weights, count, seed):
     )
 
 
-def _mean_image(held, train, weights):
-    """Of the training images; without them, of these themselves, which is better than is fair."""
-    images = (held if train is None else train).images
-    return np.asarray(weights.pixels.standardise(images)).mean(0)
+def _mean_image(sample: Sample, pixels: Pixels) -> np.ndarray:
+    """Of training images; where there are none, of these themselves, which is better than fair."""
+    total = count = np.float64(0)
+    for at in range(0, len(sample.images), _BATCH):
+        images = sample.images[at : at + _BATCH]
+        known = pixels.known(images)
+        total = total + np.asarray(pixels.standardise(images)).sum(0, dtype=np.float64)
+        count = count + (len(images) if known is None else np.asarray(known).sum(0))
+    return (total / np.maximum(count, 1)).astype(np.float32)
 
 
-def _visible_matters(model, held, noise, wanted):
-    images = held.images[:_SAME_MASK]
-    one = np.broadcast_to(noise[:1], (len(images), noise.shape[1]))
-    pred, mask = model.predict(images, np.ascontiguousarray(one))
-    hidden = mask[0] > 0
-    differs = wanted[: len(images)][:, hidden].var(0).mean()
-    return float(pred[:, hidden].var(0).mean() / max(differs, 1e-12))
+def _visible_matters(model, weights, sample, noise) -> float:
+    """Of values that all images have."""
+    images = sample.images[:_SAME_MASK]
+    one = np.ascontiguousarray(np.broadcast_to(noise[:1], (len(images), noise.shape[1])))
+    part = _part(model, weights, images, one)
+    counted = part.counted.all(0)
+    made, should = (x[:, counted].var(0).mean() if counted.any() else 0 for x in part[:4:3])
+    return float(made / max(should, 1e-12))
 
 
 def features(

@@ -22,7 +22,7 @@ class Pictures:
       alike: the share of the variance of pixels that is that of the mean image.
       shift: how far their mean is from the one that the model is given, in deviations.
       scale: their deviation over that one.
-      classes: how many of the source's classes are among them; None where it has none.
+      classes: how many of the source's classes are among them; None where it has fewer than two.
     """
 
     images: int
@@ -69,7 +69,7 @@ def look(
         ),
         shift=float(np.abs(mean).max()),
         scale=float(std.max()) if std.max() > 1 else float(std.min()),
-        classes=len(np.unique(told)) if classes and len(told) else None,
+        classes=len(np.unique(told)) if classes > 1 and len(told) else None,
     )
 
 

@@ -5,6 +5,7 @@ tests.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,7 @@ class Facts:
       losses: as of `measure.losses`; None of an encoder alone, or where no pixels are predicted.
       features: as of `measure.features`.
       moved: as of `measure.moved`; None without a start.
+      went_on: whether the run began with weights that exist, from which it need not go far.
       history: of the run; None of weights alone.
     """
 
@@ -47,10 +49,14 @@ class Facts:
     features: dict[str, Any]
     moved: float | None
     history: History | None
+    went_on: bool = False
 
 
 def verdict(facts: Facts) -> list[Finding]:
     """What is the matter, the likeliest cause of all else first; or that the model learns."""
+    numbers = [facts.features["rank"], *([facts.losses["held_out"]] if facts.losses else [])]
+    if not all(map(math.isfinite, numbers)):
+        return [*_of_images(facts), _NOT_FINITE]
     found = [*_of_images(facts), *_of_settings(facts), *_of_training(facts)]
     return found or [_well(facts)]
 
@@ -93,7 +99,7 @@ def _of_images(facts: Facts) -> Iterator[Finding]:
                 "look at some of them: is the file format read as it was written, with the right "
                 "number of bits and channels?",
             )
-        elif seen.classes == 1:
+        elif seen.classes == 1 and seen.images >= _ENOUGH:
             yield Finding(
                 "little content",
                 f"{of} are of one class",
@@ -161,7 +167,7 @@ def _of_training(facts: Facts) -> Iterator[Finding]:
             "to 1 or more; else train for longer",
         )
         return
-    if moved is not None and moved < _NEAR:
+    if nothing and not facts.went_on and moved is not None and moved < _NEAR:
         yield Finding(
             "rate too low",
             "the learning rate is too low: the weights have hardly moved",
@@ -198,7 +204,15 @@ def _of_training(facts: Facts) -> Iterator[Finding]:
         )
 
 
+_NOT_FINITE = Finding(
+    "not finite",
+    "features or predictions are not numbers",
+    "of some images they are NaN or infinite",
+    "if the weights are sound (mae-jax checkpoint verify RUN), an image has values far from the "
+    "mean; a learning rate that is too high ends so, too",
+)
 _FEW_STEPS = 100
+_ENOUGH = 20  # images, to say that all are of one class
 _FAR, _NEAR = 1.0, 0.03  # of the length of the encoder's kernels; good runs had 0.14 to 0.5
 _OVERFITS = 0.15  # of the held-out loss
 _NO_CONTEXT = 0.001  # good runs had 0.1 and more

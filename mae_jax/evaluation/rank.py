@@ -7,15 +7,19 @@ def rankme(features: np.ndarray) -> float:
     """The effective rank of features (B, D): exp of the entropy of their singular values.
 
     RankMe (Garrido et al. 2023), to compare runs of one method on the same images. It is at most
-    the smaller of B and D.
+    the smaller of B and D; NaN of features that are not finite.
     """
+    if not np.isfinite(features).all():
+        return float("nan")
     lengths = np.linalg.svd(np.asarray(features, np.float64), compute_uv=False)
     shares = lengths / max(lengths.sum(), np.finfo(np.float64).tiny) + 1e-7
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def largest_share(features: np.ndarray, directions: int = 1) -> float:
-    """The share of the variance between images that the largest directions have."""
+    """The share of the variance between images that the largest directions have, or NaN."""
+    if not np.isfinite(features).all():
+        return float("nan")
     centred = np.asarray(features, np.float64) - features.mean(0)
     squares = np.square(np.linalg.svd(centred, compute_uv=False))
     return float(squares[:directions].sum() / max(squares.sum(), np.finfo(np.float64).tiny))

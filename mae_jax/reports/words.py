@@ -67,7 +67,8 @@ def _task(run: Run) -> str:
     text = _TASKS.get(task, f"A run with the objective {task}") + f" on {_data(config)}"
     source = config.get("init_from")
     if source:
-        text += f", starting from the encoder of {shown(source)}"
+        whole = task == "reconstruct" and config.get("init_part") != "encoder"
+        text += f", starting from {'' if whole else 'the encoder of '}{shown(source)}"
     elif task == "classify":
         text += ", from scratch"
     parts = []

@@ -92,6 +92,12 @@ class Recipe:
         settle = train.settle_steps
         if settle is None:
             settle = round(train.settle_epochs * steps_per_epoch)
+        if settle and settle >= steps:
+            raise UsageError(
+                f"the encoder would learn at train.settle_lr {train.settle_lr:g} of its rate for "
+                f"{settle} steps, and the whole run has {steps}; make train.settle_epochs smaller "
+                "or the run longer"
+            )
         return cls(
             peak_lr=train.base_lr * config.data.batch_size / 256,
             min_lr=train.min_lr,

@@ -185,7 +185,9 @@ class Watch:
     def _batches(self, source, *, whole: bool = False) -> Iterator[loader.Batch]:
         rows = None if whole else self._layout.rows(self._batch_size)
         if id(source) not in self._broken:
-            self._broken[id(source)] = loader.new_ledger(self._config, source, say)
+            # Of parts of images, whose share is counted elsewhere, any number may be broken.
+            share = 1.0 if source is self._training or source is self._ranked else None
+            self._broken[id(source)] = loader.new_ledger(self._config, source, say, share)
         return loader.plain_batches(
             source, self._picture, self._batch_size, self._cache, rows, self._broken[id(source)]
         )

@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.config import named
-from mae_jax.config.architecture import (
-    adopt_architecture,
-    dimension_arguments,
-    fill_open,
-)
+from mae_jax.config.architecture import adopt_architecture, fill_open, settled_model
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.models import sizes, targets
@@ -22,6 +18,7 @@ from mae_jax.weights.read import read
 
 _ENCODER = ("width", "depth", "heads")
 _DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
+_OF_SIZE = (*_ENCODER, "patch_size", *_DECODER)  # a row of `sizes.SIZES`
 # What a run may do otherwise than its source did, and a line says.
 _LEARNED = ("mask_ratio", "sampling", "mask_unit", "loss_on")
 
@@ -119,15 +116,15 @@ def _taken(config) -> Weights:
 
 def _read(config) -> Weights:
     part = "full" if _pretrains(config) and config.init_part != "encoder" else "encoder"
-    given: dict[str, Any] = {}
+    sides, given = _sides(config.model.image_size), {}
     # What the source does not say, the config's model section may.
-    for name in ("heads", "decoder_heads", "norm_pix", None):
+    names = [n for n in ("heads", "decoder_heads", "norm_pix") if config.model[n] is not None]
+    for name in (*names, None):
         try:
-            sides = _sides(config.model.image_size)
             weights = read(config.init_from, part=part, image_size=sides, **given)
             break
         except UsageError:
-            if name is None or config.model[name] is None:
+            if name is None:
                 raise
             given[name] = config.model[name]
     if weights.kind == "classifier":
@@ -174,7 +171,8 @@ def _predicts_other(config, weights: Weights) -> bool:
         return True
     if target != weights.target:
         return True
-    return target == "pca" and config.model.pca_components != _components(weights)
+    other = settled_model(config).norm_pix != weights.norm_pix  # other directions, then
+    return target == "pca" and (other or config.model.pca_components != _components(weights))
 
 
 def _components(weights):
@@ -204,11 +202,11 @@ def _check_can_be_trained(config, weights):
 def _check_same(config, theirs, weights):
     """Raises UsageError where pre-training is to go on with another network than the source's."""
     model, source = config.model, repr(config.init_from)
+    given = {name: model[name] for name in (*_ENCODER, *_DECODER)}
+    ours = dict(given)
     if model.size is not None:
-        given = {name: model[name] for name in (*_ENCODER, *_DECODER)}
-        ours = dataclasses.asdict(sizes.resolve(**dimension_arguments(config)))
-    else:
-        given = ours = {name: model[name] for name in (*_ENCODER, *_DECODER)}
+        theirs_of_size = zip(_OF_SIZE, sizes.SIZES[model.size], strict=True)
+        ours = {n: value if ours.get(n) is None else ours[n] for n, value in theirs_of_size}
     names = [*_ENCODER, "class_token", "class_tokens"]
     names += [*_DECODER, "mask_tokens_in_encoder"] if weights.kind == "full" else []
     for name in names:
@@ -239,7 +237,7 @@ def _say_dimensions(config, theirs):
 
     A config may be one for training from scratch, too, so that this is no mistake.
     """
-    for name in ("patch_size", "width", "depth", "heads"):
+    for name in ("patch_size", "channels", "width", "depth", "heads"):
         ours = config.model[name]
         if name == "patch_size" and ours is not None:
             ours = [ours[0], ours[-1]]

@@ -4,15 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import config_dict
 from PIL import Image
 
 import mae_jax
 from mae_jax import cli
+from mae_jax import config as config_lib
 from mae_jax.config.schema import SCHEMA, Key
+from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.models import sizes, transformer
 from mae_jax.reports import page
-from mae_jax.train import loop
+from mae_jax.train import loop, workdir
 from mae_jax.weights import export
 from mae_jax.weights.read import read
 
@@ -120,9 +123,59 @@ def test_broken_and_blank_images(run, tmp_path):
     assert found.images["held out"]["broken"] == 0.5
 
 
+@pytest.mark.parametrize("norm_pix", [True, False])
+def test_values_without_data_do_not_count(norm_pix, digits_config, tmp_path):
+    """Whatever stands for them, the loss is the run's own."""
+    source = sources.open_source(digits_config.data, "train[:60]")
+    for index in range(60):
+        picture = np.squeeze(source[index].data).astype(np.float32)
+        picture[:, :5] = np.nan
+        folder = tmp_path / "images" / ("train" if index < 40 else "test")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{index}.npy", picture)
+    data = digits_config.data
+    data.name, data.folder = None, str(tmp_path / "images")
+    data.split, data.eval_split, data.pixels, data.nodata = "train", "test", "float32", "nan"
+    data.mean, data.std, digits_config.model.norm_pix = (78.0,), (96.0,), norm_pix
+    digits_config.train.steps = 2
+    run = loop.run(digits_config, tmp_path / "run", quiet=True)
+    found = mae_jax.diagnose(tmp_path / "run")
+    assert found.losses["held_out"] == pytest.approx(run["measures"]["eval_loss"], rel=0.2)
+    assert found.losses["train"] == pytest.approx(run["measures"]["eval_train_loss"], rel=0.2)
+    assert "bands" not in found.losses
+    assert all(np.isfinite(list(found.losses["free"].values())))
+
+
+def test_a_run_that_went_on_may_stay_near(run, tmp_path):
+    found = mae_jax.pretrain(_going_on(run), tmp_path / "on", quiet=True)
+    diagnosed = mae_jax.diagnose(found.workdir)
+    assert diagnosed.features["moved"] < 0.01 and diagnosed.features["like_start"] > 0.99
+    assert "rate too low" not in [one["name"] for one in diagnosed.verdict]
+
+
+def _going_on(run):
+    config = config_lib.default_config()
+    config.update(config_dict.ConfigDict(workdir.read_config(run)))
+    config.init_from, config.train.base_lr, config.train.steps = str(run), 1e-7, 120
+    config.log.eval_every_epochs = config.checkpoint.every_epochs = 1e6
+    return config
+
+
+def test_images_of_another_size_than_the_run_had(run):
+    found = mae_jax.diagnose(run, image_size=16)
+    assert found.features["like_start"] is not None
+
+
+def test_one_folder_of_images_without_labels_is_no_single_class(run, photos):
+    found = mae_jax.diagnose(run, images=photos / "temple")
+    assert found.images["held out"]["classes"] != 1
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
+        (["--images=x", "--config=configs/digits.py"], "at most one of --images and --config"),
+        (["--config=configs/folder.py", "--config.data.pixels=uint8"], "names no images"),
         (["--count=1"], "--count=1 must be at least 2"),
         (["--images=/nowhere"], "/nowhere"),
         (["--out=/proc/x"], "--out '/proc/x' cannot be written"),

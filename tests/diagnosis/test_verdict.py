@@ -92,6 +92,17 @@ def test_several_causes_are_told_the_likeliest_first():
     assert names(both) == ["mean and deviation", "overfits"]
 
 
+def test_weights_that_hardly_moved_may_be_right():
+    assert names(changed(moved=0.001)) == ["learns"]
+    assert names(changed(losses={"held_out": 0.93}, moved=0.0, went_on=True)) == ["nothing learned"]
+
+
+def test_what_is_no_number_is_said_first():
+    assert names(changed(features={"rank": float("nan")})) == ["not finite"]
+    assert names(changed(losses={"held_out": float("nan")})) == ["not finite"]
+    assert names(changed(images={"classes": 1, "images": 5})) == ["learns"]
+
+
 def test_not_yet_better_than_interpolation():
     (found,) = verdict(changed(losses={"held_out": 0.75}))
     assert found.name == "learns" and "not yet better than interpolation" in found.says

@@ -14,7 +14,7 @@ from mae_jax.models.targets import PrincipalComponents
 from mae_jax.studies.finetune import run as finetune
 from mae_jax.train import loop, metrics, state
 from mae_jax.train.task import prepare
-from mae_jax.weights import export, start
+from mae_jax.weights import export, pth, start
 from mae_jax.weights.read import read
 
 ONE = parallel.Layout.of(parallel.Split(data=1), jax.devices()[:1])
@@ -210,6 +210,44 @@ def test_the_encoder_waits_until_the_decoder_has_settled(slow, going_on, tmp_pat
         for a, b in ((given, four), (four, eight))
     )
     assert first < 0.3 * then
+
+
+def test_no_run_settles_for_all_of_its_steps(going_on, tmp_path):
+    going_on.init_part, going_on.train.settle_steps = "encoder", 8
+    going_on.model.decoder_width, going_on.model.decoder_heads = 16, 2
+    with pytest.raises(
+        UsageError, match="of its rate for 8 steps, and the whole run has 8"
+    ):
+        pretrain(going_on, tmp_path / "on")
+
+
+def test_a_size_is_compared_and_need_not_fit_by_itself(going_on):
+    going_on.model.size, going_on.model.image_size = "tiny", (28, 28)
+    with pytest.raises(UsageError, match="model.size 'tiny' has width 192"):
+        start.adopt(going_on)
+
+
+def test_what_a_source_does_not_say_the_config_may(source, going_on, tmp_path):
+    """A file that says nothing of itself: heads, and whether its target was normalised."""
+    pth.write(tmp_path / "model.pth", read(source).tensors, "{}")
+    going_on.init_from = str(tmp_path / "model.pth")
+    with pytest.raises(UsageError, match="does not say"):
+        start.adopt(going_on)
+    going_on.model.heads, going_on.model.decoder_heads, going_on.model.norm_pix = 2, 2, False
+    start.adopt(going_on)
+    assert going_on.model.norm_pix is False and going_on.model.width == 16
+
+
+def test_a_record_of_before_says_what_was_usual(source, tmp_path):
+    """Keys that a version did not know, or that are unset today, are what it did."""
+    shutil.copytree(source, tmp_path / "old")
+    path = tmp_path / "old" / "config.json"
+    record = json.loads(path.read_text())
+    for name in ("target", "class_tokens", "mask_tokens_in_encoder"):
+        del record["config"]["model"][name]
+    path.write_text(json.dumps(record))
+    old = read(tmp_path / "old")
+    assert old.target == "pixels" and old.class_tokens == 1
 
 
 def test_layers_may_learn_at_rates_of_their_own(going_on):
