@@ -1,5 +1,6 @@
 """`mae-jax diagnose`, on runs and on weights."""
 
+import io
 import json
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_values_without_data_do_not_count(norm_pix, digits_config, tmp_path):
     """Whatever stands for them, the loss is the run's own."""
     source = sources.open_source(digits_config.data, "train[:60]")
     for index in range(60):
-        picture = np.squeeze(source[index].data).astype(np.float32)
+        picture = np.array(Image.open(io.BytesIO(source[index].data)), np.float32)
         picture[:, :5] = np.nan
         folder = tmp_path / "images" / ("train" if index < 40 else "test")
         folder.mkdir(parents=True, exist_ok=True)
