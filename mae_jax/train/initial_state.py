@@ -78,7 +78,8 @@ def create(
     if isinstance(task.objective, Reconstruct) and config.init_part != "encoder":
         parts += ["decoder", "target"]
     source = {
-        kind: {part: tree[part] for part in parts if part in tree} for kind, tree in source.items()
+        kind: {part: source[kind][part] for part in parts if part in source[kind]}
+        for kind in ("params", "tables")
     }
     try:
         started, new = state.with_weights(fresh, source, task.recipe)

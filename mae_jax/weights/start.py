@@ -115,6 +115,8 @@ def _taken(config) -> Weights:
 
 
 def _read(config) -> Weights:
+    if not named.is_name(config.init_from) and not Path(config.init_from).exists():
+        raise UsageError(f"init_from {config.init_from!r} does not exist")
     part = "full" if _pretrains(config) and config.init_part != "encoder" else "encoder"
     sides, given = _sides(config.model.image_size), {}
     # What the source does not say, the config's model section may.

@@ -51,7 +51,7 @@ def test_help(capsys):
     [
         (
             ["trian"],
-            "verb 'trian' is unknown; known are pretrain, finetune, probe, sweep, evaluate, export",
+            "verb 'trian' is unknown; known are pretrain, finetune, probe, sweep, diagnose, evaluate",
         ),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
@@ -209,7 +209,7 @@ def test_verbs_that_train_keep_their_memory(verb, capsys, monkeypatch, tmp_path)
     monkeypatch.setattr(loop, "run", lambda *args, **options: called.append("train") or {})
     monkeypatch.setattr(bench, "bench", lambda config, steps: called.append("train") or {})
     folder = [f"--workdir={tmp_path}"] if verb == "pretrain" else []
-    assert call(capsys, verb, DIGITS, *folder)[0] == 0
+    assert call(capsys, verb, DIGITS, *folder, "--json")[0] == 0
     assert called == ["keep", "train"]
 
 

@@ -33,7 +33,7 @@ def test_values_are_read_as_those_of_flags(text, values):
         ("model.depth=2.5", "must be a whole number at least 1"),
         ("model.depth=2..x", "must be a whole number at least 1"),
         ("model.depth=2..8:lin", "LOW..HIGH:log"),
-        ("model.norm_pix=None", "must have a value"),
+        ("data.flip=None", "must have a value"),
         ("seed=1,2", "--seeds is"),
         ("train.objective=probe", "--then is"),
     ],

@@ -215,9 +215,7 @@ def test_the_encoder_waits_until_the_decoder_has_settled(slow, going_on, tmp_pat
 def test_no_run_settles_for_all_of_its_steps(going_on, tmp_path):
     going_on.init_part, going_on.train.settle_steps = "encoder", 8
     going_on.model.decoder_width, going_on.model.decoder_heads = 16, 2
-    with pytest.raises(
-        UsageError, match="of its rate for 8 steps, and the whole run has 8"
-    ):
+    with pytest.raises(UsageError, match="of its rate for 8 steps, and the whole run has 8"):
         pretrain(going_on, tmp_path / "on")
 
 

@@ -122,7 +122,7 @@ def test_a_run_keeps_the_latest_the_best_and_every_so_many(kept):
     losses = measured(folder)
     best = min(losses, key=losses.get)
     assert steps_of(folder) == sorted({4, 8, best})
-    assert retention.measures(folder / "checkpoints" / "8") == {"eval_loss": losses[8]}
+    assert retention.measures(folder / "checkpoints" / "8")["eval_loss"] == losses[8]
     assert retention.measures(folder / "checkpoints" / "4") is None
     assert checkpoint.read_model(str(folder), "best")["step"] == best
 
@@ -175,7 +175,11 @@ def test_a_best_that_is_not_kept_cannot_be_asked_for(kept, tmp_path):
 @pytest.mark.parametrize(
     ("split", "measure", "message"),
     [
-        ("test[:13]", "eval_acuracy", "is not measured by this run; it measures eval_loss, eval_k"),
+        (
+            "test[:13]",
+            "eval_acuracy",
+            "is not measured by this run; it measures eval_loss, eval_train",
+        ),
         (None, "eval_loss", "is not measured by this run; data.eval_split is not set"),
     ],
 )
