@@ -51,7 +51,7 @@ def test_help(capsys):
     [
         (
             ["trian"],
-            "verb 'trian' is unknown; known are pretrain, finetune, probe, sweep, diagnose, evaluate",
+            "verb 'trian' is unknown; known are pretrain, finetune, probe, sweep, diagnose, ",
         ),
         (["pretrain", "--workdir=w"], "--config is missing"),
         (["pretrain", DIGITS], "--workdir is missing"),
