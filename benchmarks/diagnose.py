@@ -19,7 +19,8 @@ from PIL import Image
 
 import mae_jax
 from mae_jax.commands import configs
-from mae_jax.config.schema import SCHEMA, Key
+from mae_jax.config.key import Key
+from mae_jax.config.schema import SCHEMA
 from mae_jax.data import sources
 from mae_jax.models import sizes, transformer
 

@@ -6,8 +6,9 @@ from typing import Any
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from mae_jax.config.key import Key
 from mae_jax.config.reading import check_value, expected, unknown_key
-from mae_jax.config.schema import Key, all_keys
+from mae_jax.config.schema import all_keys
 from mae_jax.errors import UsageError
 
 # Text is read as ml_collections reads it.

@@ -15,7 +15,8 @@ from ml_collections import config_dict
 
 from mae_jax.config.architecture import USUAL
 from mae_jax.config.cross_checks import check_together
-from mae_jax.config.schema import SCHEMA, Key, all_keys
+from mae_jax.config.key import Key
+from mae_jax.config.schema import SCHEMA, all_keys
 from mae_jax.errors import UsageError
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mae_jax.config import unknown_key
+from mae_jax.config.key import Key
 from mae_jax.config.overrides import parsed
 from mae_jax.config.reading import check_value
-from mae_jax.config.schema import Key, all_keys
+from mae_jax.config.schema import all_keys
 from mae_jax.errors import UsageError
 
 Setting = dict[str, Any]  # a config key, named with dots, to its value
