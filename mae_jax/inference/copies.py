@@ -123,9 +123,8 @@ class Measured:
 
 
 def measure(
-    encoder, source, pixels, rows, bank: Bank, space: Space, hows, k, threshold, seed=0,
-    output="mean",
-) -> Measured:  # fmt: skip
+    encoder, source, pixels, rows, bank: Bank, space: Space, hows, k, threshold
+) -> Measured:
     """Plants copies of some images, beside the others, and looks for them as for any.
 
     The least cosine is chosen on half of the images, and what is found measured on the others.
@@ -135,14 +134,14 @@ def measure(
       hows: the ways that images are shown in, the first of which is whole.
       threshold: of correlation.
     """
-    rng, count = np.random.default_rng(seed), len(rows)
+    rng, count = np.random.default_rng(0), len(rows)
     chosen = np.sort(rng.permutation(count)[: int(np.clip(count // 10, min(count, 8), _SAMPLE))])
     originals, copies = _plant(source, pixels, rows[chosen], rng)
     pictures = {"": _picture(originals, pixels)} | {
         kind: _picture(x, pixels) for kind, x in copies.items()
     }
     named = {
-        (kind, how): space(encoder(_view(x, pixels, how), output))
+        (kind, how): space(encoder(_view(x, pixels, how)))
         for kind, x in ({"": originals} | copies).items()
         for how in hows
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 from mae_jax.data.progress import Progress, say
 from mae_jax.errors import UsageError
+from mae_jax.evaluation.whitening import Moments
 
 _AFFORDABLE = 2e13  # multiplications of an exact search: minutes on a few cores
 _FEWEST = 20_000  # images below which nothing else is thought of
@@ -63,13 +64,13 @@ class Space:
         if found is not None and found[0].shape == (width,) and found[1].shape == (width, width):
             self.mean, self.axes = found
             return
-        some = features[:: max(1, count // 100_000)].astype(np.float64)
-        self.mean = some.mean(0)
-        some -= self.mean
-        variances, axes = np.linalg.eigh(some.T @ some / len(some))
+        some = features[:: max(1, count // 100_000)]
+        if (some == some[0]).all():
+            self.mean, self.axes = some[0].astype(np.float64), np.eye(width)
+            return
         # Few images say little about a variance: the fewer, the more of it is taken as equal.
-        shrink = (_SHRINK + 0.1 * width / len(some)) * variances.mean() or 1.0
-        self.axes = axes / np.sqrt(np.maximum(variances, 0) + shrink)
+        fitted = Moments([some]).fit("whiten", _SHRINK + 0.1 * width / len(some))
+        self.mean, self.axes = fitted.mean, fitted.matrix
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """(records, D) float32 of length 1; zeros where features are the mean."""

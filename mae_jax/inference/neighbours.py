@@ -45,9 +45,7 @@ def neighbours(
     Raises:
       As `similar.similar`.
     """
-    folder = prepared(encoder, [source, queries], out, k=k, also=also)
-    if not 0 < threshold <= 1:
-        raise UsageError(f"--threshold={threshold} must be above 0 and at most 1")
+    folder = prepared(encoder, [source, queries], out, k=k, threshold=threshold, also=also)
     if k > len(source):
         raise UsageError(f"--k={k} must be at most {len(source)}, the number of images")
     pixels = encoder.weights.pixels if pixels is None else pixels

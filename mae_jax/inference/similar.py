@@ -58,9 +58,9 @@ def similar(
         something else, too little memory, or FAISS is not installed.
       BrokenRecord: more images cannot be read than `broken_share`.
     """
-    folder = prepared(encoder, [source for _, source in sets], out, k=k, also=also)
-    if not 0 < threshold <= 1:
-        raise UsageError(f"--threshold={threshold} must be above 0 and at most 1")
+    folder = prepared(
+        encoder, [source for _, source in sets], out, k=k, threshold=threshold, also=also
+    )
     names, sources = [name for name, _ in sets], [source for _, source in sets]
     source = sources[0] if len(sets) == 1 else Together(sources, names)
     if len(source) < 2:
@@ -91,7 +91,7 @@ def similar(
     return similar_files.write(folder, source, pixels, made, names, part, pairs, said)
 
 
-def prepared(encoder, sources, out, *, k: int, also: Sequence[str]) -> Path:
+def prepared(encoder, sources, out, *, k: int, threshold: float, also: Sequence[str]) -> Path:
     """The folder of results, after all is looked at that can be before the work.
 
     Raises:
@@ -100,6 +100,8 @@ def prepared(encoder, sources, out, *, k: int, also: Sequence[str]) -> Path:
     nearest.check_installed()
     if k < 1:
         raise UsageError(f"--k={k} must be at least 1")
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--threshold={threshold} must be above 0 and at most 1")
     for kind in also:
         if kind not in ALSO:
             raise UsageError(f"--also={kind} is unknown; known are {', '.join(ALSO)}, none")
