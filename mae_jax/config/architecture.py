@@ -99,13 +99,13 @@ def fill_open(config: config_dict.ConfigDict, source: dict[str, Any]) -> None:
         names.remove("eval_crop")
     if config.model.target is None and theirs.get("target") == "pca":
         config.model.pca_components = theirs["pca_components"]
+    if config.data.pixels == "uint8":
+        names.remove("nodata")  # which only floats can mark
     for section, wanted in (("model", _OF_MODEL), ("data", names)):
         for name in wanted:
             if config[section][name] in (None, ()):
                 value = source[section].get(name)  # a record may be older than the key
                 config[section][name] = tuple(value) if isinstance(value, list) else value
-    if config.data.pixels != "float32":
-        config.data.nodata = None  # which only floats can mark
 
 
 def _pair(sides):

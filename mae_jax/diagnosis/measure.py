@@ -32,12 +32,10 @@ class Sample:
 
     Attributes:
       images: (B, H, W, C) as they travel to a device, unreadable ones not among them.
-      indices: (B,), of their records in the source.
       facts: what they are like.
     """
 
     images: np.ndarray
-    indices: np.ndarray
     facts: pictures.Pictures
 
 
@@ -45,12 +43,12 @@ def sample(source: sources.Source, pixels: Pixels, count: int, seed: int) -> Sam
     """Images drawn without repetition, in evaluation's view; what cannot be read is counted."""
     drawn = np.random.default_rng(seed).permutation(len(source))[:count]
     found = list(views(source, pixels, np.sort(drawn), _BATCH, broken_share=1.0))
-    images, labels, sound, indices = (
+    images, labels, sound = (
         np.concatenate([getattr(part, name) for part in found])
-        for name in ("images", "labels", "sound", "indices")
+        for name in ("images", "labels", "sound")
     )
     facts = pictures.look(images, sound, labels, pixels, len(source.classes))
-    return Sample(images[sound], indices[sound], facts)
+    return Sample(images[sound], facts)
 
 
 class Model:
@@ -215,7 +213,9 @@ def _visible_matters(model, weights, sample, noise) -> float:
     one = np.ascontiguousarray(np.broadcast_to(noise[:1], (len(images), noise.shape[1])))
     part = _part(model, weights, images, one)
     counted = part.counted.all(0)
-    made, should = (x[:, counted].var(0).mean() if counted.any() else 0 for x in part[:4:3])
+    if not counted.any():
+        return 0.0
+    made, should = (x[:, counted].var(0).mean() for x in (part.pred, part.wanted))
     return float(made / max(should, 1e-12))
 
 

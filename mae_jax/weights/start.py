@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_jax.config import named
-from mae_jax.config.architecture import adopt_architecture, fill_open, settled_model
+from mae_jax.config.architecture import adopt_architecture, fill_open
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.models import sizes, targets
@@ -173,8 +173,11 @@ def _predicts_other(config, weights: Weights) -> bool:
         return True
     if target != weights.target:
         return True
-    other = settled_model(config).norm_pix != weights.norm_pix  # other directions, then
-    return target == "pca" and (other or config.model.pca_components != _components(weights))
+    if target != "pca":
+        return False
+    # Of patches that are normalised otherwise, the principal directions are others.
+    other = config.model.norm_pix not in (None, weights.norm_pix)
+    return other or config.model.pca_components != _components(weights)
 
 
 def _components(weights):

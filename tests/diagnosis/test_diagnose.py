@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image
 import mae_jax
 from mae_jax import cli
 from mae_jax import config as config_lib
-from mae_jax.config.schema import SCHEMA, Key
+from mae_jax.config.key import Key
+from mae_jax.config.schema import SCHEMA
 from mae_jax.data import sources
 from mae_jax.errors import UsageError
 from mae_jax.models import sizes, transformer
@@ -167,9 +169,13 @@ def test_images_of_another_size_than_the_run_had(run):
     assert found.features["like_start"] is not None
 
 
-def test_one_folder_of_images_without_labels_is_no_single_class(run, photos):
-    found = mae_jax.diagnose(run, images=photos / "temple")
-    assert found.images["held out"]["classes"] != 1
+def test_one_folder_of_images_without_labels_is_no_single_class(run, photos, tmp_path):
+    shutil.copytree(photos / "temple" / "0", tmp_path / "photos" / "camera")
+    assert len(sources.open_images(tmp_path / "photos").classes) == 1
+    found = mae_jax.diagnose(run, images=tmp_path / "photos")
+    assert found.images["held out"]["images"] >= 20
+    assert found.images["held out"]["classes"] is None
+    assert "little content" not in [one["name"] for one in found.verdict]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 import mae_jax
 from mae_jax import parallel
+from mae_jax.config.architecture import fill_open
 from mae_jax.errors import UsageError
 from mae_jax.models.targets import PrincipalComponents
 from mae_jax.studies.finetune import run as finetune
@@ -246,6 +247,18 @@ def test_a_record_of_before_says_what_was_usual(source, tmp_path):
     path.write_text(json.dumps(record))
     old = read(tmp_path / "old")
     assert old.target == "pixels" and old.class_tokens == 1
+
+
+def test_pixels_without_data_are_not_forgotten_for_uint8(going_on):
+    """What the config says itself is refused as ever; what only the source said is left behind."""
+    floats = {"data": {"pixels": "float32", "mean": [1.0], "std": [2.0], "nodata": "nan"}}
+    floats["model"] = {"image_size": [8, 8]}
+    going_on.data.pixels = "uint8"
+    fill_open(going_on, floats)
+    assert going_on.data.nodata is None
+    going_on.data.nodata = "nan"
+    fill_open(going_on, floats)
+    assert going_on.data.nodata == "nan"
 
 
 def test_layers_may_learn_at_rates_of_their_own(going_on):
