@@ -56,14 +56,21 @@ def test_free_predictions():
     found = losses(made, true, mask, norm_pix=False)
     assert found["mean image"] == pytest.approx(np.square(true[mask > 0]).mean())
     assert found["smooth interpolation"] < 0.2 * found["mean image"]
-    shown = made["nearest visible patch"]
-    np.testing.assert_array_equal(shown[0, 0], true[0, 0])  # what is visible is nearest to itself
-    beside = [true[0, place] for place in (1, 4, 9)]
-    assert any((shown[0, 5] == patch).all() for patch in beside)
 
     found = losses(made, true, mask, norm_pix=True)
     assert found["mean of the patch"] == pytest.approx(15 / 16, abs=1e-3)  # unbiased variance
     assert found["nearest visible patch"] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_nearest_visible_patch():
+    """Beside patch 5 are 1 and 4, as 6 and 9 are hidden too; what is visible is its own nearest."""
+    images = RNG.standard_normal((1, 16, 16, 1)).astype(np.float32)
+    mask = np.zeros((1, 16), np.float32)
+    mask[:, [5, 6, 9]] = 1
+    made = free.predictions(images, mask, (4, 4), np.zeros((16, 16, 1), np.float32))
+    true, shown = np.asarray(patches.patchify(images, (4, 4)))[0], made["nearest visible patch"][0]
+    np.testing.assert_array_equal(shown[0], true[0])
+    assert any((shown[5] == true[place]).all() for place in (1, 4))
 
 
 def explained(pred, true, size):

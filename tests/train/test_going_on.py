@@ -206,6 +206,7 @@ def test_the_encoder_waits_until_the_decoder_has_settled(slow, going_on, tmp_pat
     stood = [given[name].tobytes() == four[name].tobytes() for name in names]
     assert all(stood) if slow == 0 else not any(stood)
     assert not any(four[name].tobytes() == eight[name].tobytes() for name in names)
+    assert four["decoder_pred.bias"].any()  # which began at 0, and does not wait
     first, then = (
         sum(np.square(a[name] - b[name]).sum() for name in names)
         for a, b in ((given, four), (four, eight))

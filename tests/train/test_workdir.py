@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from mae_jax import pixels
-from mae_jax.config import default_config
+from mae_jax.config import default_config, with_defaults
 from mae_jax.errors import NoSpace, UsageError
 from mae_jax.train import loop, mounts, workdir
 
 
 def test_other_hardware_is_noted(tmp_path):
-    folder, config = tmp_path / "run", pixels.settled(default_config().to_dict())
+    folder, config = tmp_path / "run", pixels.settled(with_defaults(default_config().to_dict()))
     with workdir.claim(folder, config) as claimed:
         claimed.record(0)
     record = json.loads((folder / "config.json").read_text())
