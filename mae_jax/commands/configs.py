@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ from mae_jax.errors import UsageError
 
 Config = config_dict.ConfigDict | str | Path
 Overrides = Mapping[str, Any] | None
+PRETRAINING = ("reconstruct", "distill")  # what makes an encoder of images alone
 
 
-def read(config: Config, objective: str | None = None, overrides: Overrides = None) -> Any:
+def read(
+    config: Config, objective: str | Sequence[str] | None = None, overrides: Overrides = None
+) -> Any:
     """A config to work with, a copy of what is given.
 
     Args:
       config: a ConfigDict, or a Python file with `get_config()`; after a colon what that is given,
         as in "configs/in1k/finetune.py:h14_448". What comes with the package is found anywhere.
-      objective: that `train.objective` must have for this verb.
+      objective: that `train.objective` must have for this verb, or several of which it has one.
       overrides: values of keys by their dotted names, as in {"train.epochs": 2}.
 
     Raises:
@@ -36,9 +39,11 @@ def read(config: Config, objective: str | None = None, overrides: Overrides = No
     if isinstance(config, str | Path):
         config = _from_file(str(config))
     config = changed(config.copy_and_resolve_references(), overrides or {})
-    if objective is not None and config.train.objective != objective:
+    wanted = (objective,) if isinstance(objective, str) else objective
+    if wanted is not None and config.train.objective not in wanted:
         raise UsageError(
-            f"train.objective is {config.train.objective!r}; this verb needs {objective!r}"
+            f"train.objective is {config.train.objective!r}; this verb needs "
+            + " or ".join(map(repr, wanted))
         )
     return config
 

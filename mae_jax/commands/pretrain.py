@@ -17,10 +17,10 @@ def pretrain(
     quiet: bool = False,
     allow_change: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train a masked autoencoder; the same command again resumes.
+    """Train a masked autoencoder, or a student of another encoder; the same command again resumes.
 
     Args:
-      config: with `train.objective` "reconstruct".
+      config: with `train.objective` "reconstruct" or "distill".
       workdir: where everything of the run is kept.
       overrides: values of config keys, as of `commands.configs.read`.
       quiet: leave out the lines of progress.
@@ -33,15 +33,16 @@ def pretrain(
       As `train.loop.run`.
     """
     from mae_jax.train import loop
-    from mae_jax.weights import start
+    from mae_jax.weights import start, teacher
 
-    config = configs.read(config, "reconstruct", overrides)
+    config = configs.read(config, configs.PRETRAINING, overrides)
     start.adopt(config, workdir)
     return loop.run(
         config,
         workdir,
         quiet=quiet,
         read_weights=start.read_weights,
+        teacher=teacher.read(config, workdir),
         allow_change=allow_change,
     )
 

@@ -29,7 +29,7 @@ def sweep(
     """Pre-train under every setting of a grid, or search; fine-tune and probe each.
 
     Args:
-      config: of the pre-training, with `train.objective` "reconstruct".
+      config: of the pre-training, with `train.objective` "reconstruct" or "distill".
       workdir: gets a folder for every setting and seed, the table and the plot.
       overrides: values of config keys, as of `commands.configs.read`.
       grid: values of config keys, by the keys' names.
@@ -49,7 +49,11 @@ def sweep(
     """
     from mae_jax.studies import sweep
 
-    config, named, values = configs.read(config, "reconstruct", overrides), _named(then), grid or {}
+    config, named, values = (
+        configs.read(config, configs.PRETRAINING, overrides),
+        _named(then),
+        grid or {},
+    )
     if search is not None:
         grids_own = dict(index=index, of=of, extend=extend, rerun_diverged=rerun_diverged)
         for name, value in grids_own.items():

@@ -54,6 +54,7 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
             f"{data.nodata!r} some of their pixels have no data; set it to 'pixels'"
         )
     _check_start(config)
+    _check_teacher(config, model.target)
     check_windows(data)
     if data.labels is not None and data.folder is None:
         raise UsageError(f"data.labels {data.labels!r} goes with data.folder, which is not set")
@@ -135,6 +136,29 @@ def _check_start(config):
     ):
         if value:
             raise UsageError(f"{name} {value!r} goes with init_from, which is not set")
+
+
+def _check_teacher(config, target):
+    """What a teacher goes with, and what goes with a teacher alone."""
+    train, data = config.train, config.data
+    needs = {"distill": "train.objective 'distill'"}.get(train.objective)
+    if train.objective == "reconstruct" and target == "features":
+        needs = "model.target 'features'"
+    if needs is None and train.teacher is not None:
+        raise UsageError(
+            f"train.teacher {train.teacher!r} goes with train.objective 'distill' or, in "
+            "pre-training, model.target 'features'; set one of them, or leave the teacher out"
+        )
+    if needs is not None and train.teacher is None:
+        raise UsageError(
+            f"{needs} needs train.teacher, whose tokens are learned: a work folder, or any other "
+            "SOURCE of `mae-jax --help`"
+        )
+    if train.objective == "distill" and data.nodata is not None:
+        raise UsageError(
+            f"train.objective 'distill' is of whole patches, and with data.nodata {data.nodata!r} "
+            "some of their pixels have no data; pre-train on these images by 'reconstruct'"
+        )
 
 
 def check_windows(data) -> None:

@@ -90,8 +90,8 @@ def _changed(old, new):
 
 
 def _same_path(name, old, new) -> bool:
-    """Whether it is the source of the encoder, by another path or as it was named."""
-    if name != "init_from" or None in (old, new):
+    """Whether it is a source of weights, by another path or as it was named."""
+    if name not in ("init_from", "train.teacher") or None in (old, new):
         return False
     return named.same(new, old) or os.path.realpath(old) == os.path.realpath(new)
 

@@ -85,10 +85,11 @@ SCHEMA: dict[str, Any] = {
         ),
         "target": Key(
             None,
-            "what is predicted of a patch: its pixels; pca, its largest PCA coefficients; or the "
-            "code that a tokenizer gives it; unset: as init_from, or pixels",
+            "what is predicted of a patch: its pixels; pca, its largest PCA coefficients; "
+            "features, the token that train.teacher gives it; or the code that a tokenizer gives "
+            "it; unset: as init_from, or pixels",
             kind=str,
-            **one_of_or_function("pixels", "pca"),
+            **one_of_or_function("pixels", "pca", "features"),
         ),
         "pca_components": Key(96, "coefficients that target pca has", **at_least(1)),
         "class_token": Key(
@@ -136,8 +137,15 @@ SCHEMA: dict[str, Any] = {
     "train": {
         "objective": Key(
             "reconstruct",
-            "what is learned: pixels, classes, or classes by a linear probe of the class token",
-            **one_of("reconstruct", "classify", "probe"),
+            "what is learned: reconstruct, hidden patches; distill, the tokens of train.teacher; "
+            "classify, classes; probe, these by a linear probe of the class token",
+            **one_of("reconstruct", "distill", "classify", "probe"),
+        ),
+        "teacher": Key(
+            None,
+            "whose tokens are learned, any SOURCE of `mae-jax --help`: its encoder stands still, "
+            "and is not saved with the run",
+            kind=str,
         ),
         "epochs": Key(None, "passes over the data", kind=float, **above(0)),
         "steps": Key(None, "updates, instead of epochs", kind=int, **at_least(1)),

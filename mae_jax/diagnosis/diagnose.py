@@ -140,6 +140,8 @@ def _samples(weights, images, config, count):
 
 
 def _sampled(source, pixels: Pixels, count, what) -> measure.Sample:
+    if len(source) < 2:
+        raise UsageError(f"there is one of the {what} alone, and at least two are compared")
     say(f"reading {min(count, len(source))} of {len(source)} {what}")
     found = measure.sample(source, pixels, count, _SEED)
     if len(found.images) < 2:
@@ -149,13 +151,18 @@ def _sampled(source, pixels: Pixels, count, what) -> measure.Sample:
 
 def _start(weights: Weights, run: _Run | None) -> measure.Model | None:
     """The model that the run began with; None where that is not known."""
-    if run is None or run.config.train.objective != "reconstruct":
+    if run is None or run.config.train.objective not in ("reconstruct", "distill"):
         return None
     if run.config.init_from is not None:
         return _other_start(weights, run.config)
-    run.config.model.image_size = weights.dimensions.image_size
+    config = run.config
+    config.model.image_size = weights.dimensions.image_size
+    if config.train.teacher is not None:
+        # An encoder is drawn before all else, so that it began as any other with its dimensions.
+        config.model.target, config.train.teacher = "pixels", None
+        config.model.mask_tokens_in_encoder &= config.train.objective != "distill"
     try:
-        objective = Reconstruct.from_config(run.config)
+        objective = Reconstruct.from_config(config)
     except UsageError as error:  # a function of the user's that is gone
         say(f"features are not compared with those of the start: {error}")
         return None

@@ -49,9 +49,19 @@ def training_flops(
 
 def classifier_flops(d: Dimensions, classes: int, *, class_token: bool | int = True) -> int:
     """The same for a classifier: the encoder on all patches, and a linear head."""
+    return 3 * (encoder_flops(d, class_token=class_token) + 2 * d.width * classes)
+
+
+def student_flops(d: Dimensions, values: int, *, class_token: bool | int = True) -> int:
+    """The same for a student: the encoder on all patches, and a linear map of its tokens."""
+    mapped = 2 * (d.patches + bool(class_token)) * d.width * values
+    return 3 * (encoder_flops(d, class_token=class_token) + mapped)
+
+
+def encoder_flops(d: Dimensions, *, class_token: bool | int = True) -> int:
+    """Operations per image of the encoder alone, on all patches and without a backward pass."""
     tokens, values = d.patches + int(class_token), math.prod(d.patch_size) * d.channels
-    products = d.patches * values * d.width + _blocks(tokens, d.width, d.depth) + d.width * classes
-    return 3 * 2 * products
+    return 2 * (d.patches * values * d.width + _blocks(tokens, d.width, d.depth))
 
 
 def _blocks(tokens: int, width: int, depth: int) -> int:

@@ -51,8 +51,8 @@ class MaskedAutoencoder(nnx.Module):
       mask_unit: patches along every axis that are hidden together, or none of them.
       loss_on: "hidden" patches, or "all".
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
-      target: what is predicted of a patch, "pixels", "pca" or "tokens"; see `targets`.
-      target_size: how many PCA coefficients, or different tokens.
+      target: what is predicted of a patch, "pixels", "pca", "tokens" or "features"; see `targets`.
+      target_size: how many PCA coefficients, different tokens, or numbers of a teacher's token.
       class_token: whether a class token goes along, or how many.
       mask_tokens_in_encoder: whether hidden patches go through the encoder as mask tokens
         (paper, table 1c) instead of being left out.
@@ -147,7 +147,7 @@ class MaskedAutoencoder(nnx.Module):
           key: draws a mask for each sample by the model's sampling.
           noise: (B, N), instead of a key: the patches of lowest noise stay visible. A mask of
             one's own (1 = hidden) is such a noise.
-          codes: (B, N), what a model of tokens is to predict.
+          codes: what a model of tokens is to predict, (B, N), or one of features, (B, N, values).
           known: (B, *spatial, C), which values of the images have data; all by default. The others
             are in neither target nor loss, whatever they are, and the encoder sees 0 for them. An
             image's loss is then the mean over those of its hidden values that have data.
@@ -199,10 +199,7 @@ class MaskedAutoencoder(nnx.Module):
             told = known(values)
             true = self.target(standardise(values).astype(jnp.float32), told)
         else:
-            true, told = (
-                jnp.take_along_axis(codes, masks.hide_BM, axis=1) if hidden else codes,
-                None,
-            )
+            true, told = patches.take(codes, masks.hide_BM) if hidden else codes, None
         errors = self.target.errors(pred, true)
         if told is None:
             return errors.mean()

@@ -41,8 +41,9 @@ def patchify(images: jax.Array, patch_size: Sequence[int]) -> jax.Array:
 
 
 def take(patches_BNP: jax.Array, index_BK: jax.Array) -> jax.Array:
-    """(B, K, P): some patches, or other tokens, of every sample."""
-    return jnp.take_along_axis(patches_BNP, index_BK[..., None], axis=1)
+    """(B, K, P): some patches, or other tokens, of every sample; (B, K) of a number for each."""
+    last = tuple(range(2, patches_BNP.ndim))
+    return jnp.take_along_axis(patches_BNP, jnp.expand_dims(index_BK, last), axis=1)
 
 
 def unpatchify(patches_BNP: jax.Array, grid: Sequence[int], patch_size: Sequence[int]) -> jax.Array:

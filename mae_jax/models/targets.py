@@ -68,7 +68,7 @@ class PrincipalComponents(Target):
     """The patch's largest PCA coefficients (paper, table 1d), not whitened.
 
     The principal directions are those of the training patches, normalised first with norm-pix.
-    They are measured once, when training starts (`train.directions`).
+    They are measured once, when training starts (`train.measured_tables`).
     """
 
     separable = False
@@ -120,8 +120,48 @@ class Tokens(Target):
         raise ValueError("tokens cannot be drawn")
 
 
+class Features(Target):
+    """A teacher's token of the patch, `size` numbers, by the mean square (as MVP does).
+
+    Each number is compared in its own deviations from its own mean over the training images, which
+    are measured once, when training starts (`train.measured_tables`). So a model that says the same
+    of all patches has a loss of 1, however alike the teacher's tokens are, and no number counts for
+    more because it varies more (as in Theia, Shang et al., arXiv:2407.20179). MAE's own tokens have
+    most of their length in common.
+
+    Tokens come with the batch, as they are not a function of the patch alone.
+    """
+
+    pictured = separable = False
+
+    def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
+        if size is None or size < 1:
+            raise ValueError(f"target_size {size} must be how many numbers a teacher's token has")
+        self.values = size
+        self.mean = FixedTable(jnp.zeros((size,)))
+        self.deviation = FixedTable(jnp.ones((size,)))
+
+    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
+        raise ValueError("a model that predicts features needs codes=, the tokens of a teacher")
+
+    def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
+        shape = (1,) * (true.ndim - 1) + (-1,)
+        mean, deviation = (table[...].reshape(shape) for table in (self.mean, self.deviation))
+        return jnp.square(pred - (true - mean) / deviation)
+
+    def picture(
+        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
+    ) -> jax.Array:
+        raise ValueError("features cannot be drawn")
+
+
 COMPONENTS = 96  # as in the paper's table 1d
-TARGETS = {"pixels": Target, "pca": PrincipalComponents, "tokens": Tokens}
+TARGETS = {
+    "pixels": Target,
+    "pca": PrincipalComponents,
+    "tokens": Tokens,
+    "features": Features,
+}
 
 
 def make(name: str, pixels: int, *, norm_pix: bool, size: int | None) -> Target:

@@ -16,7 +16,7 @@ def of_run(run: Run, notes: list[str]) -> list:
     Args:
       notes: gets a sentence for what cannot be read, or is not there.
     """
-    if run.config.get("train.objective") != "reconstruct":
+    if run.config.get("train.objective") not in ("reconstruct", "distill"):
         return []
     measured, blocks = _measured(run), []
     if measured is not None:

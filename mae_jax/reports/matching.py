@@ -42,7 +42,8 @@ def step_seconds(runs: Sequence[Run], rows: Mapping[str, int], count: int) -> li
 
 def _leading(runs):
     """Those that pre-train, where there are any: what follows has other settings."""
-    return [r for r in runs if r.config.get("train.objective") == "reconstruct"] or list(runs)
+    first = ("reconstruct", "distill")
+    return [r for r in runs if r.config.get("train.objective") in first] or list(runs)
 
 
 def _fits(row, config) -> bool:

@@ -101,7 +101,7 @@ def _features(run, notes):
     path = run.folder / "features.png"
     if path.is_file():
         return [Pictures(pictures.some([("features.png", path)], notes))]
-    if run.config.get("train.objective") == "reconstruct" and run.checkpoints:
+    if run.config.get("train.objective") in ("reconstruct", "distill") and run.checkpoints:
         notes.append(
             "There is no features.png: mae-jax features WORKDIR --images=IMAGES "
             "--out=WORKDIR/features.png makes one, of images of your choice"

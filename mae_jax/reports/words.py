@@ -10,6 +10,7 @@ from mae_jax.reports.settings import shown
 
 _TASKS = {
     "reconstruct": "A masked autoencoder is pre-trained",
+    "distill": "An encoder is taught by another",
     "classify": "A classifier is trained",
     "probe": "A linear probe is trained",
 }
@@ -71,6 +72,8 @@ def _task(run: Run) -> str:
         text += f", starting from {'' if whole else 'the encoder of '}{shown(source)}"
     elif task == "classify":
         text += ", from scratch"
+    if config.get("train.teacher"):
+        text += f", taught by {shown(config['train.teacher'])}"
     parts = []
     if task == "reconstruct" and isinstance(config.get("model.mask_ratio"), int | float):
         parts.append(f"{config['model.mask_ratio']:.0%} of the patches are hidden")

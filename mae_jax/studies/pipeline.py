@@ -17,7 +17,7 @@ from mae_jax.errors import Diverged, UsageError
 from mae_jax.studies import finetune, study
 from mae_jax.studies.grid import Setting
 from mae_jax.train import loop, task, watch, workdir
-from mae_jax.weights import start
+from mae_jax.weights import start, teacher
 
 PRETRAIN, LOSS, KNN = "pretrain", "held-out loss", "kNN"
 _RESULT = "result.json"
@@ -46,15 +46,17 @@ class Pipeline:
         """The config of a pre-training; `seed` is counted from the config's.
 
         Raises:
-          UsageError: it starts from a branch of the hub, which may move on while others train.
+          UsageError: it starts from a branch of the hub, or learns from one, which may move on
+            while others train.
         """
         one = self.config.copy_and_resolve_references()
         overrides.apply(one, setting)
-        if named.is_name(one.init_from) and named.parse(one.init_from).commit is None:
-            raise UsageError(
-                f"init_from {one.init_from!r} may name other weights before all runs have begun; "
-                "give a commit, hf:OWNER/NAME@COMMIT, of 40 digits"
-            )
+        for key, source in (("init_from", one.init_from), ("train.teacher", one.train.teacher)):
+            if named.is_name(source) and named.parse(source).commit is None:
+                raise UsageError(
+                    f"{key} {source!r} may name other weights before all runs have begun; give a "
+                    "commit, hf:OWNER/NAME@COMMIT, of 40 digits"
+                )
         one.seed = self.config.seed + seed
         return one
 
@@ -95,7 +97,10 @@ class Pipeline:
         def prepared(config):
             # Reading what data there is may take long, and many settings share it.
             about = json.dumps([config.data.to_dict(), config.train.objective])
-            found = task.prepare(config, jax.device_count(), opened.get(about))
+            read = teacher.read(config)
+            found = task.prepare(
+                config, jax.device_count(), opened.get(about), read and read.teacher
+            )
             opened[about] = found.train, found.held_out
             return found
 
@@ -194,7 +199,12 @@ def _pretrain(config, where, measured):
     start.adopt(config, where)
     try:
         summary = loop.run(
-            config, where, quiet=True, read_weights=start.read_weights, measured=measured
+            config,
+            where,
+            quiet=True,
+            read_weights=start.read_weights,
+            teacher=teacher.read(config, where),
+            measured=measured,
         )
     except Diverged as error:
         return {"diverged": str(error)}

@@ -3,18 +3,23 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-import jax
-
 from mae_jax import config as config_lib
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout
-from mae_jax.train import directions, state
+from mae_jax.train import measured_tables, state
 from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.task import Task
+from mae_jax.train.teacher import Read
 
 # What `identity` names, as `--allow_change` calls it.
-_KEYS = {"data": config_lib.DATA, "batch_size": "data.batch_size", "seed": "seed"}
+_TEACHER = "teacher"
+_KEYS = {
+    "data": config_lib.DATA,
+    "batch_size": "data.batch_size",
+    "seed": "seed",
+    _TEACHER: "train.teacher",
+}
 
 
 def restore(
@@ -25,7 +30,7 @@ def restore(
     Args:
       manager: of the run's checkpoints.
       template: the state's shapes and shardings.
-      identity: what decides which images every step sees, as `identity` gives it.
+      identity: what decides what every step sees, as `identity` gives it.
       allowed: what of that may be other than it was, as `_KEYS` calls it.
 
     Returns:
@@ -43,6 +48,13 @@ def restore(
         for name, value in identity.items()
     }
     refused = [name for name in found if found[name] and _KEYS[name] not in allowed]
+    if _TEACHER in refused:
+        raise UsageError(
+            "the teacher's weights are other than those that the run has learned from; give these "
+            "back, or another --workdir; to learn from the new ones from here on, name them by "
+            "another path, with --allow_change=train.teacher"
+        )
+    found.pop(_TEACHER, None)
     if refused:
         keys = ",".join(_KEYS[name] for name in refused)
         raise UsageError(
@@ -55,11 +67,15 @@ def restore(
 
 
 def create(
-    task: Task, layout: Layout, read_weights: Callable[[Any], dict[str, Any]]
+    task: Task,
+    layout: Layout,
+    read_weights: Callable[[Any], dict[str, Any]],
+    teacher: Any = None,
 ) -> tuple[state.TrainState, str | None]:
     """A new state, with what a run takes of what `init_from` names, if it names anything.
 
-    Where the target is PCA coefficients, with the directions that they are measured by.
+    Args:
+      teacher: arrays of the objective's, as of `step.train_step`.
 
     Returns:
       The state, and a line about where it comes from; None of a run from scratch.
@@ -69,9 +85,7 @@ def create(
     """
     config = task.config
     fresh = state.create(task.objective, task.recipe, config.seed, layout)
-    if isinstance(task.objective, Reconstruct) and task.objective.needs_directions:
-        tables = jax.tree.map(state.placed, fresh.tables["target"], directions.measured(task))
-        fresh = fresh._replace(tables=fresh.tables | {"target": tables})
+    fresh = measured_tables.completed(task, layout, fresh, teacher)
     if config.init_from is None:
         return fresh, None
     source, parts = read_weights(config), ["encoder"]
@@ -92,6 +106,10 @@ def create(
     return started, line
 
 
-def identity(config, fingerprint) -> dict[str, Any]:
-    """What decides which images every step sees; a checkpoint carries it along."""
-    return {"data": fingerprint, "batch_size": config.data.batch_size, "seed": config.seed}
+def identity(config, fingerprint, teacher: Read | None = None) -> dict[str, Any]:
+    """What decides which images every step sees, and what it is taught of them.
+
+    A checkpoint carries it along.
+    """
+    found = {"data": fingerprint, "batch_size": config.data.batch_size, "seed": config.seed}
+    return found if teacher is None else found | {_TEACHER: teacher.sha256}

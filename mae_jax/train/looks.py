@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mae_jax import beats, hosts
 from mae_jax.errors import UsageError
@@ -23,6 +24,7 @@ class Looks:
       folder: the work folder, which gets the panels.
       teller: told of the measures.
       measured: is given a step and its measures, in every process; what it raises ends the run.
+      teacher: as of `Watch`.
     """
 
     def __init__(
@@ -32,9 +34,10 @@ class Looks:
         folder: Path,
         teller: Teller,
         measured: Callable[[int, dict[str, float]], None] | None,
+        teacher: Any = None,
     ):
         self._task, self._folder, self._teller, self._measured = task, folder, teller, measured
-        self._watch = Watch(task.objective, task.train, task.held_out, task.config, layout)
+        self._watch = Watch(task.objective, task.train, task.held_out, task.config, layout, teacher)
 
     def check(self, wanted: str | None, template: TrainState) -> None:
         """Raises UsageError where a measure that checkpoints are kept by is none of the run's."""

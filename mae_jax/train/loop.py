@@ -21,13 +21,14 @@ from mae_jax.train import divergence, initial_state, metrics, state, workdir
 from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.checkpoints.rhythm import Rhythm
 from mae_jax.train.checkpoints.saver import Saver
+from mae_jax.train.classify import Classify
 from mae_jax.train.looks import Looks
-from mae_jax.train.objectives import Reconstruct
 from mae_jax.train.pace import Pace
 from mae_jax.train.replicas import Replicas
 from mae_jax.train.step import put, train_step
 from mae_jax.train.stop import Stop, stop_signal
 from mae_jax.train.task import Task, prepare
+from mae_jax.train.teacher import Read, place
 from mae_jax.train.telling import Teller
 
 _PER_HOST = ("data.dir", "data.workers", "data.cache")  # what may differ between machines
@@ -43,6 +44,7 @@ def run(
     *,
     quiet: bool = False,
     read_weights: Callable[[Any], dict[str, Any]] = _read_work_folder,
+    teacher: Read | None = None,
     allow_change: Sequence[str] = (),
     measured: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def run(
       folder: the work folder.
       quiet: leave out the parameter table and the progress lines.
       read_weights: from a config, the `params` and `tables` of what `init_from` names.
+      teacher: what `train.teacher` names, if the config does.
       allow_change: keys that may be other than in the run that was begun, though that makes it
         another (`config.resuming` says which do); "data": the images may.
       measured: is given a step and the measures taken there, in every process; what it raises ends
@@ -81,7 +84,7 @@ def run(
             read = source is not None and not named.is_name(source) and not workdir.begun(folder)
             if read and not Path(source).exists():
                 raise UsageError(f"init_from {source!r} does not exist")
-            return prepare(config, jax.device_count())
+            return prepare(config, jax.device_count(), teacher=teacher and teacher.teacher)
 
         task = hosts.in_turn(make)
         resolved = task.config.to_dict()
@@ -89,6 +92,7 @@ def run(
         alike = {k: v for k, v in config_lib.flatten(resolved).items() if k not in _PER_HOST}
         alike |= {"the data": fingerprint, "the split over devices": str(task.split)}
         alike |= {"--allow_change": list(allow_change)}
+        alike |= {"the teacher's sha256": teacher and teacher.sha256}
         hosts.check_same(alike)
         claimed = None
         with hosts.together():
@@ -99,18 +103,23 @@ def run(
         layout = Layout.of(task.split)
         teller = Teller(quiet or not hosts.is_first())
         teller.say(task.described(layout))
-        looks = Looks(task, layout, path, teller, measured)
+        placed = None
+        if teacher is not None:
+            teller.say(teacher.described())
+            placed = place(teacher, task.objective.attention, layout)
+        looks = Looks(task, layout, path, teller, measured, placed)
         run = _Run(
             task,
             path,
             resolved,
-            fingerprint,
             layout,
             stop,
             teller,
             looks,
             read_weights,
             allow_change,
+            initial_state.identity(task.config, fingerprint, teacher),
+            placed,
         )
         if claimed is not None:
             run.record(claimed)
@@ -125,20 +134,21 @@ class _Run:
         task: Task,
         folder: Path,
         resolved,
-        fingerprint,
         layout: Layout,
         stop: Stop,
         teller: Teller,
         looks: Looks,
         read_weights,
         allowed: Sequence[str],
+        identity: dict[str, Any],
+        teacher: Any,
     ):
         self.task, self.folder, self.resolved, self.layout = task, folder, resolved, layout
         self.signal, self.stopping, self.ballot = stop, False, hosts.Ballot(layout.mesh)
         self.teller, self.looks, self.told = teller, looks, False
         self.read_weights, self.allowed, self.other_data = read_weights, allowed, []
         config = task.config
-        self.identity = initial_state.identity(config, fingerprint)
+        self.identity, self.teacher = identity, teacher
         self.broken = loader.new_ledger(config, task.train, say)
         self.teller.say(f"data: {describe(task.train)}")
         if task.held_out is not None:
@@ -191,6 +201,7 @@ class _Run:
                     recipe=task.recipe,
                     layout=self.layout,
                     accumulate=config.train.accumulate,
+                    teacher=self.teacher,
                 )
                 if numbers["loss"].is_ready():  # at once, where programs run in their caller
                     self.pace.done(step)
@@ -255,7 +266,7 @@ class _Run:
             self.guard.check_state(step, self.state)
             position = {"step": step, "steps": task.steps, "measures": measures}
             position |= self.guard.counts | self.identity
-            if not isinstance(task.objective, Reconstruct):
+            if isinstance(task.objective, Classify):
                 position["classes"] = list(task.train.classes)  # what its logits mean
             self.teller.sync()
             self.rhythm.saved(step)
@@ -296,7 +307,7 @@ class _Run:
             )
         resumed = initial_state.restore(self.manager, template, self.identity, self.allowed)
         if resumed is None:
-            made, line = initial_state.create(task, self.layout, self.read_weights)
+            made, line = initial_state.create(task, self.layout, self.read_weights, self.teacher)
             if line is not None:
                 self.teller.say(line)
             return made, 0

@@ -14,11 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mae_jax.config.architecture import dimension_arguments, settled_model
+from mae_jax.errors import UsageError
 from mae_jax.models import flops, masking, sizes, targets
+from mae_jax.models.encoder import Encoder
 from mae_jax.models.fast import ways
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.pixels import Pixels
 from mae_jax.train import own
+from mae_jax.train import teacher as teacher_lib
 
 Batch = dict[str, jax.Array]
 
@@ -41,6 +44,17 @@ def model_arguments(config) -> dict[str, Any]:
     )
 
 
+def encoder_arguments(config) -> dict[str, Any]:
+    """The same of a model without a decoder."""
+    given = model_arguments(config)
+    return {name: value for name, value in given.items() if not name.startswith("decoder_")}
+
+
+def pooled_patches(encoder: Encoder, images: jax.Array) -> jax.Array:
+    """Of standardised images (B, D) float32: patch tokens, nothing hidden, averaged."""
+    return encoder(images)[:, encoder.tokens :].astype(jnp.float32).mean(1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """What every task shares.
@@ -49,11 +63,13 @@ class Objective:
       arguments: of the model's class, as sorted pairs.
       pixels: what the model is given.
       attention: the name of a way to compute it, or auto; see `fast.ways.choose`.
+      teacher: whose tokens are learned from, if there is one.
     """
 
     arguments: tuple[tuple[str, Any], ...]
     pixels: Pixels
     attention: str = "auto"
+    teacher: teacher_lib.Teacher | None = None
 
     # Last names of parameters of several dimensions that weight decay leaves alone all the same.
     undecayed: ClassVar[tuple[str, ...]] = ()
@@ -82,8 +98,32 @@ class Objective:
         del key
         return batch
 
+    def taught(self, encoder: Encoder, batch: Batch) -> Batch:
+        """A batch with the tokens that the teacher's encoder makes of its images."""
+        return batch | self.teacher.tokens(encoder, batch["image"])
+
+    def moments(self, model: nnx.Module, batch: Batch) -> Batch:
+        """Mean and mean square, (2, V) each, of the teacher's tokens in a batch, by their names."""
+        del model
+        found = {}
+        for name in [name for name in teacher_lib.NAMES if name in batch]:
+            tokens = batch[name].reshape(-1, batch[name].shape[-1])
+            found[name] = jnp.stack([tokens.mean(0), jnp.square(tokens).mean(0)])
+        return found
+
+    @property
+    def taught_flops(self) -> int:
+        """Operations per image that a teacher takes; 0 without one."""
+        if self.teacher is None:
+            return 0
+        token = dict(self.teacher.arguments)["class_token"]
+        return flops.encoder_flops(self.teacher.dimensions, class_token=token)
+
     def loss(self, model: nnx.Module, batch: Batch) -> jax.Array:
-        """Scalar float32 loss, by a model as `create` makes it, of a drawn batch."""
+        """Scalar float32 loss, by a model as `create` makes it, of a drawn batch.
+
+        Where there is a teacher, of one that is `taught`.
+        """
         raise NotImplementedError
 
     @property
@@ -120,16 +160,24 @@ class Reconstruct(Objective):
     tokenizer: Callable[[jax.Array], jax.Array] | None = None
 
     @classmethod
-    def from_config(cls, config) -> "Reconstruct":
+    def from_config(cls, config, teacher: teacher_lib.Teacher | None = None) -> "Reconstruct":
         """As a config says.
 
+        Args:
+          teacher: where its target is features.
+
         Raises:
-          UsageError: a function that it names cannot be had, or is not what it should be.
+          UsageError: a function that it names cannot be had, or is not what it should be; or a
+            teacher is wanted.
         """
         model = settled_model(config)
         tokenizer, target, size = None, model.target, None
         if target == "pca":
             size = model.pca_components
+        elif target == "features":
+            if teacher is None:
+                raise UsageError(teacher_lib.NOT_HERE)
+            size, teacher = teacher.width, dataclasses.replace(teacher, class_token=False)
         elif target not in targets.TARGETS:
             tokenizer = own.tokenizer(target, config)
             target, size = "tokens", tokenizer.vocabulary
@@ -143,21 +191,23 @@ class Reconstruct(Objective):
             target_size=size,
             mask_tokens_in_encoder=model.mask_tokens_in_encoder,
         )
-        plain = cls(tuple(sorted(arguments.items())), Pixels.from_config(config), model.attention)
+        plain = cls(
+            tuple(sorted(arguments.items())), Pixels.from_config(config), model.attention, teacher
+        )
         units = masking.grid_of_units(plain.dimensions.grid, model.mask_unit)
         sample = own.sampling(model.sampling, units)
         return dataclasses.replace(plain, sample=sample, tokenizer=tokenizer)
 
     @property
     def needs_directions(self) -> bool:
-        """Whether a state is complete only with what `train.directions` measures."""
+        """Whether its target is measured by the principal directions of patches."""
         return dict(self.arguments)["target"] == "pca"
 
     @property
     def flops(self) -> int:
         names = inspect.signature(flops.training_flops).parameters
         given = {name: value for name, value in self.arguments if name in names}
-        return flops.training_flops(self.dimensions, **given)
+        return flops.training_flops(self.dimensions, **given) + self.taught_flops
 
     @property
     def kept(self) -> int:
@@ -183,12 +233,12 @@ class Reconstruct(Objective):
             noise=batch["noise"],
             standardise=self.pixels.standardise,
             known=self.pixels.known,
-            codes=batch.get("codes"),
+            codes=_wanted(batch),
         )
 
     def measure(self, model: MaskedAutoencoder, batch: Batch) -> Batch:
         images, known = self.pixels.standardise(batch["image"]), self.pixels.known(batch["image"])
-        more = dict(codes=batch.get("codes"), known=known)
+        more = dict(codes=_wanted(batch), known=known)
         output = model(images, noise=batch["noise"], **more)
         return {"loss": model.losses(images, output.pred, output.mask, **more)}
 
@@ -198,12 +248,16 @@ class Reconstruct(Objective):
         """For a drawn batch: pictures (B, *spatial, C), in the units of the pixels' mean and
         deviation, or None where the target cannot be drawn, and the mask (B, N)."""
         images, known = self.pixels.standardise(batch["image"]), self.pixels.known(batch["image"])
-        output = model(images, noise=batch["noise"], codes=batch.get("codes"), known=known)
+        output = model(images, noise=batch["noise"], codes=_wanted(batch), known=known)
         if not model.target.pictured:
             return None, output.mask
         return self.pixels.restored(model.predicted_images(images, output, known)), output.mask
 
     def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
-        """(B, D) float32: the encoder's patch tokens, nothing hidden, averaged."""
-        tokens = model.encoder(self.pixels.standardise(batch["image"]))
-        return tokens[:, model.encoder.tokens :].astype(jnp.float32).mean(1)
+        """As of `pooled_patches`."""
+        return pooled_patches(model.encoder, self.pixels.standardise(batch["image"]))
+
+
+def _wanted(batch):
+    """What stands for the patches of a batch, where it is no function of their pixels alone."""
+    return batch.get("codes", batch.get(teacher_lib.PATCHES))

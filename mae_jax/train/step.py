@@ -1,6 +1,7 @@
 """One update, for any objective."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from flax import nnx
 from mae_jax.models.fast import ways
 from mae_jax.parallel import Layout
 from mae_jax.train import compilation, working
+from mae_jax.train import teacher as teacher_lib
 from mae_jax.train.objectives import Batch, Objective
 from mae_jax.train.optimizer import Recipe, joined
 from mae_jax.train.state import TrainState
@@ -50,6 +52,7 @@ def train_step(
     recipe: Recipe,
     layout: Layout,
     accumulate: int = 1,
+    teacher: Any = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Gradient of the objective on a batch, and the update it makes.
 
@@ -64,12 +67,13 @@ def train_step(
       seed: scalar; random numbers are a function of it and of the step.
       layout: where the state lies, and stays.
       accumulate: parts the batch is worked through in, with the result of the whole.
+      teacher: arrays of the objective's teacher, if it has one, as `teacher.place` gives them.
 
     Returns:
       The next state, and float32 scalars `loss`, `grad_norm` and `lr`.
     """
     fixed = _fixed(objective, recipe, layout, accumulate)
-    return _program(objective, layout)(state, batch, seed, recipe.rates(), **fixed)
+    return _program(objective, layout)(state, batch, seed, recipe.rates(), teacher, **fixed)
 
 
 def lowered(
@@ -118,7 +122,7 @@ def _model(objective, layout):
     return objective.abstract(ways.choose(objective.attention, layout.platform, devices, shards))
 
 
-def _update(state, batch, seed, rates, *, objective, recipe, layout, accumulate):
+def _update(state, batch, seed, rates, teacher=None, *, objective, recipe, layout, accumulate):
     recipe = recipe.with_rates(rates)
     model = _model(objective, layout)
     graphdef, dtypes = nnx.graphdef(model), working.kernel_dtypes(model)
@@ -126,10 +130,13 @@ def _update(state, batch, seed, rates, *, objective, recipe, layout, accumulate)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     batch = objective.draw(_as_images(batch, objective), key)
 
+    taught = _taught(objective, teacher, layout)
     trained, frozen = recipe.split(state.params)
     used, fixed = (working.gathered(tree, dtypes, layout) for tree in (trained, frozen))
 
     def loss_and_gradient(part, tables):
+        part = taught(part)
+
         def loss(used):
             model = nnx.merge(graphdef, joined(used, fixed), tables)
             value = objective.loss(model, part)
@@ -192,6 +199,14 @@ def _update(state, batch, seed, rates, *, objective, recipe, layout, accumulate)
     return jax.lax.with_sharding_constraint(state, layout.state(state)), metrics
 
 
+def _taught(objective, teacher, layout):
+    """What adds to a drawn batch, or to a part of one, what the teacher says of its images."""
+    if objective.teacher is None:
+        return lambda batch: batch
+    encoder = teacher_lib.ready(objective.teacher, objective.attention, teacher, layout)
+    return functools.partial(objective.taught, encoder)
+
+
 def _if(made, new, old):
     """What an update leaves: the new tree if it is made, else the old one.
 
@@ -231,8 +246,11 @@ def apply(
     objective: Objective,
     method: str,
     layout: Layout,
+    teacher: Any = None,
 ):
     """What a method of the objective makes of a model and a drawn batch, without training.
+
+    Where the objective has a teacher, its arrays are those of `train_step`.
 
     Every device, and so every process, gets all of it.
     """
@@ -240,5 +258,6 @@ def apply(
     params = working.gathered(state.params, working.kernel_dtypes(model), layout)
     model = nnx.merge(nnx.graphdef(model), params, state.tables)
     batch = objective.draw(_as_images(batch, objective), key)
+    batch = _taught(objective, teacher, layout)(batch)
     made = getattr(objective, method)(model, batch)
     return jax.lax.with_sharding_constraint(made, layout.replicated)

@@ -14,8 +14,10 @@ from mae_jax.parallel import Layout, Split
 from mae_jax.train import fits, state, trackers
 from mae_jax.train.checkpoints import rhythm
 from mae_jax.train.classify import Classify
+from mae_jax.train.distill import Distill
 from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.optimizer import Recipe
+from mae_jax.train.teacher import NOT_HERE, Teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,10 @@ class Task:
 
 
 def prepare(
-    config, devices: int, opened: tuple[sources.Source, sources.Source | None] | None = None
+    config,
+    devices: int,
+    opened: tuple[sources.Source, sources.Source | None] | None = None,
+    teacher: Teacher | None = None,
 ) -> Task:
     """Checks a config and opens its data; creates nothing.
 
@@ -113,6 +118,7 @@ def prepare(
       config: see `mae_jax.config`.
       devices: how many the run has, over all hosts.
       opened: `train` and `held_out` of another task with the same data, not to be read again.
+      teacher: that the config names, if it does.
 
     Raises:
       UsageError: anything in the config that cannot work.
@@ -127,7 +133,11 @@ def prepare(
     steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))
     if config.train.objective == "reconstruct":
-        objective: Objective = Reconstruct.from_config(config)
+        objective: Objective = Reconstruct.from_config(config, teacher)
+    elif config.train.objective == "distill":
+        if teacher is None:
+            raise UsageError(NOT_HERE)
+        objective = Distill.from_config(config, teacher)
     else:
         if not train.classes:
             raise UsageError(f"train.objective {config.train.objective!r} {train.no_labels()}")
@@ -157,6 +167,8 @@ def _split(config, objective, recipe, devices):
     heads["model.heads"] = d.heads
     if isinstance(objective, Reconstruct):
         heads["model.decoder_heads"] = d.decoder_heads
+    if objective.teacher is not None:
+        heads["the teacher's heads,"] = objective.teacher.dimensions.heads
     parallel.check_heads(split.tensor, heads)
     return split
 
@@ -166,7 +178,7 @@ def _open_data(config):
     train, held_out = sources.open_source(data, data.split), None
     if data.eval_split is not None:
         held_out = sources.open_source(data, data.eval_split, train.classes)
-    if config.train.objective != "reconstruct":
+    if config.train.objective in ("classify", "probe"):
         train = sources.labelled(train)
         held_out = None if held_out is None else sources.labelled(held_out)
         if len(train.classes) == 1:

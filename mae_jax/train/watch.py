@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from mae_jax.data.subset import Subset
 from mae_jax.evaluation import knn, rank
 from mae_jax.parallel import Layout
 from mae_jax.train import step as step_lib
+from mae_jax.train.distill import Distill
 from mae_jax.train.objectives import Objective, Reconstruct
 from mae_jax.train.state import TrainState
 from mae_jax.visualize import reconstruction
@@ -33,6 +35,7 @@ class Watch:
       held_out: the records to measure on; None where the config names none.
       config: of the run.
       layout: of the states.
+      teacher: arrays of the objective's, as of `step.train_step`.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class Watch:
         held_out: sources.Source | None,
         config,
         layout: Layout,
+        teacher: Any = None,
     ):
         self._objective, self._held_out, self._layout = objective, held_out, layout
+        self._teacher = teacher
         self._picture, self._cache = loader.Picture.from_config(config), config.data.cache
         self._batch_size = _evaluation_batch(config.data.batch_size, held_out, layout)
         self._key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
@@ -57,7 +62,7 @@ class Watch:
             some = np.random.default_rng(0).permutation(len(bank))[: config.log.knn_images]
             self._bank = Subset(bank, np.sort(some))
         self._training = self._ranked = None  # what tells whether it is learning
-        if config.log.diagnose and held_out is not None and isinstance(objective, Reconstruct):
+        if config.log.diagnose and held_out is not None and self._has_encoder():
             count = min(_DIAGNOSED, len(held_out))
             self._training, self._ranked = _some(train, count), _some(held_out, count)
 
@@ -107,7 +112,11 @@ class Watch:
         )
 
     def _looks_for_neighbours(self):
-        return self._bank is not None and isinstance(self._objective, Reconstruct)
+        return self._bank is not None and self._has_encoder()
+
+    def _has_encoder(self):
+        """Whether what is trained is an encoder, whose features say something by themselves."""
+        return isinstance(self._objective, Reconstruct | Distill)
 
     def _means(self, state, source):
         sums: dict[str, float] = {}
@@ -180,6 +189,7 @@ class Watch:
             objective=self._objective,
             method=method,
             layout=self._layout,
+            teacher=self._teacher,
         )
 
     def _batches(self, source, *, whole: bool = False) -> Iterator[loader.Batch]:

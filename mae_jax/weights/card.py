@@ -109,8 +109,8 @@ def _whitening(fitted: whitened.Fitted | None) -> list[str]:
 
 
 def _target(weights: Weights) -> str:
-    if weights.target == "tokens":
-        return "tokens"
+    if weights.target in ("tokens", "features"):
+        return {"tokens": "tokens", "features": "tokens of a teacher"}[weights.target]
     known = {"pixels": "", "pca": "PCA coefficients of "}
     what = known.get(weights.target, f"{weights.target} of ")
     return f"{what}{'normalised' if weights.norm_pix else 'raw'} pixels"
@@ -144,12 +144,18 @@ def _origin(origin: dict[str, Any]) -> list[str]:
         ("source", origin.get("source")),
         ("started from", origin.get("config", {}).get("init_from")),
         ("license of the source weights", origin.get("license") or "not stated"),
+        ("teacher", origin.get("teacher")),
+        ("license of the teacher", _teachers_license(origin)),
         ("step", _step(origin)),
         ("data", json.dumps(origin["data"]) if origin.get("data") else None),
     ]
     rows += [(f"sha256 of {name}", value) for name, value in origin.get("sha256", {}).items()]
     rows += [(name, f"{value:.4f}") for name, value in origin.get("metrics", {}).items()]
     return ["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows if b is not None)]
+
+
+def _teachers_license(origin):
+    return (origin.get("teacher_license") or "not stated") if origin.get("teacher") else None
 
 
 def _step(origin):

@@ -18,6 +18,7 @@ _PIXELS = {"pixels": "kind"} | {
     name: name for name in ("mean", "std", "crop", "max_pixels", "nodata")
 }
 _PLAIN = {"registers": 0, "gelu": "erf"}  # nothing is said of an encoder that is as ours
+_TABLES = {"target_components": "pca", "target_deviation": "features"}  # what target has which
 _BLOCK = re.compile(r"(decoder_)?blocks\.(\d+)\.")
 
 
@@ -190,7 +191,10 @@ def _structure(tensors, known):
         class_token=bool(known.get("class_token", "cls_token" in tensors)),
         mean_pool=any(name.startswith("fc_norm.") for name in tensors),
         mask_tokens_in_encoder="encoder_mask_token" in tensors,
-        target="pca" if "target_components" in tensors else known.get("target", "pixels"),
+        target=next(
+            (of for table, of in _TABLES.items() if table in tensors),
+            known.get("target", "pixels"),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ directions. `{i}` is a block's number.
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -95,9 +96,10 @@ ROWS: tuple[Row, ...] = (
     *_blocks("decoder.blocks", "decoder_blocks", "decoder.decoder_layers"),
     *_pair("decoder.norm", "decoder_norm", "decoder.decoder_norm", layout=SAME),
     *_pair("decoder.pred", "decoder_pred", "decoder.decoder_pred"),
-    # Ours alone: what PCA coefficients are measured by.
+    # Ours alone: what PCA coefficients, and a teacher's tokens, are measured by.
     Row("target.mean", "target_mean", ()),
     Row("target.components", "target_components", ()),
+    Row("target.deviation", "target_deviation", ()),
     *_pair("fc_norm", "fc_norm", layout=SAME),
     *_pair("head", "head", "classifier"),
 )
@@ -152,6 +154,17 @@ def from_published(there: dict[str, np.ndarray]) -> dict[Path, np.ndarray]:
         row = _BY_PUBLISHED[_template(name)[0]]
         ours[path_of(name)] = np.ascontiguousarray(row.layout.here(value))
     return ours
+
+
+def tree(there: dict[str, np.ndarray]) -> dict[str | int, Any]:
+    """What `from_published` gives, as a tree of dictionaries."""
+    made: dict[str | int, Any] = {}
+    for path, value in from_published(there).items():
+        node = made
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = value
+    return made
 
 
 def huggingface_names(published: str) -> tuple[str, ...]:
@@ -220,15 +233,18 @@ def expected(
     Args:
       kind: "encoder", "full" or "classifier".
       mean_pool: whether `fc_norm` stands in for the encoder's last norm.
-      target: of a full model; "pca" has tables.
+      target: of a full model; "pca" and "features" have tables.
     """
     absent = {"norm"} if mean_pool else {"fc_norm"}
     if kind != "classifier":
         absent.add("head")
     if not class_token:
         absent.add("cls_token")
-    if kind != "full" or target != "pca":
-        absent |= {"target_mean", "target_components"}
+    tables = {"pca": {"target_mean", "target_components"}}
+    tables["features"] = {"target_mean", "target_deviation"}
+    absent |= {"target_mean", "target_components", "target_deviation"}
+    if kind == "full":
+        absent -= tables.get(target, set())
     mask_token_in_encoder = kind == "full" and mask_tokens_in_encoder
     absent.add("mask_token" if mask_token_in_encoder else "encoder_mask_token")
     for row in ROWS:

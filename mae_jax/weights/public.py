@@ -8,7 +8,7 @@ from mae_jax.weights.described import Weights
 
 # Absolute, below a home or above the working folder; not hf:OWNER/NAME, and no other URLs.
 _LOCAL = re.compile(r"\s*(file:|~|[\\/]|[A-Za-z]:[\\/])|(.*[\\/])?\.\.([\\/]|$)")
-_TEXT = ("classes", "license")  # which may look like paths, and are none
+_TEXT = ("classes", "license", "teacher_license")  # which may look like paths, and are none
 
 
 def without_paths(weights: Weights) -> Weights:

@@ -166,6 +166,9 @@ def _of_run(path, config, found):
     said["target"] = target if target in targets.TARGETS else "tokens"
     d = sizes.resolve(**dimension_arguments(config))
     flat = model.flat(found["params"]) | model.flat(found["tables"])  # no path is in both
+    if config.train.objective == "distill":
+        # The rest, which turns tokens into the teacher's, is of no use without these.
+        flat = {path: value for path, value in flat.items() if path[0] == "encoder"}
     tensors = keymap.to_published(_without_batch_norm(flat))
     said |= {"heads": d.heads, "decoder_heads": d.decoder_heads}
     said |= {"image_size": d.image_size, "patch_size": d.patch_size}
@@ -176,6 +179,8 @@ def _of_run(path, config, found):
             measures |= line
     said["origin"] = {
         "license": _license(path),
+        "teacher": _teacher(config.to_dict()),
+        "teacher_license": _license_of(_teacher(config.to_dict())),
         "source": str(path),
         "step": found["step"],
         "steps": found["position"].get("steps"),
@@ -204,20 +209,29 @@ def _without_batch_norm(flat):
 def _license(path: Path, above: tuple[Path, ...] = ()) -> str | None:
     """What a folder's card says, or what is known of the published files by their names.
 
-    A run's is that of the weights it started from.
+    A run's is that of the weights it started from, or else of those that taught it.
     """
     path, _ = _run(path)
     if re.match(r"mae_(pretrain|visualize|finetuned)_vit_", path.name):
         return "cc-by-nc-4.0"
     if (path / "checkpoints").is_dir():
-        init_from = workdir.read_config(path).get("init_from")
-        if named.is_name(init_from):
-            found = hub.cached_card(init_from)  # reading a run asks nothing of the hub
-            return said_lib.license_of(found) if found is not None else None
+        config = workdir.read_config(path)
         above = (*above, path.resolve())  # of a folder that says it started from itself
-        known = isinstance(init_from, str) and Path(init_from).resolve() not in above
-        return _license(Path(init_from), above) if known else None
+        found = (_license_of(source, above) for source in (config["init_from"], _teacher(config)))
+        return next((license for license in found if license is not None), None)
     return said_lib.license_of((path if path.is_dir() else path.parent) / "README.md")
+
+
+def _license_of(source: Any, above: tuple[Path, ...] = ()) -> str | None:
+    if named.is_name(source):
+        found = hub.cached_card(source)  # reading a run asks nothing of the hub
+        return said_lib.license_of(found) if found is not None else None
+    known = isinstance(source, str) and Path(source).resolve() not in above
+    return _license(Path(source), above) if known else None
+
+
+def _teacher(config: dict[str, Any]) -> str | None:
+    return config["train"]["teacher"]
 
 
 def sha256(path: Path) -> str:

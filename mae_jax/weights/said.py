@@ -69,6 +69,8 @@ _KNOWN = {
 }
 _ORIGIN = {
     "license": _TEXT,
+    "teacher": _TEXT,
+    "teacher_license": _TEXT,
     "classes": _NAMES,
     "step": _WHOLE,
     "steps": _WHOLE,

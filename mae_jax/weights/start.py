@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mae_jax import config as config_lib
 from mae_jax.config import named
 from mae_jax.config.architecture import adopt_architecture, fill_open
 from mae_jax.data.progress import say
@@ -36,16 +37,10 @@ def read_weights(config) -> dict[str, Any]:
     if _pretrains(config):
         patch = config.model.patch_size
     weights = adapt.fitted(weights, _sides(config.model.image_size), _sides(patch))
-    tree: dict[str | int, Any] = {}
-    for path, value in keymap.from_published(weights.tensors).items():
-        node = tree
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = value
-    return {"params": tree, "tables": {}}
+    return {"params": keymap.tree(weights.tensors), "tables": {}}
 
 
-def pin(config, folders: Iterable[str | Path]) -> None:
+def pin(config, folders: Iterable[str | Path], key: str = "init_from") -> None:
     """Says in a config which commit its `init_from` is, where that is a name of the hub.
 
     What follows reads that commit, in every process, and notes it, whatever becomes of the name.
@@ -53,18 +48,20 @@ def pin(config, folders: Iterable[str | Path]) -> None:
     Args:
       folders: work folders; where a run was begun in one of them from the same name, its commit is
         taken, and nothing is asked of the hub.
+      key: another that names a SOURCE.
 
     Raises:
       UsageError: as `hub.pinned`.
     """
-    if not named.is_name(config.init_from):
+    source, settled = config_lib.flatten(config.to_dict())[key], None
+    if not named.is_name(source):
         return
     for folder in folders:
-        noted = workdir.read_config(folder)["init_from"] if workdir.begun(folder) else None
-        if named.same(config.init_from, noted):
-            config.init_from = noted
-            return
-    config.init_from = hub.pinned(config.init_from)
+        noted = workdir.read_config(folder) if workdir.begun(folder) else {}
+        if named.same(source, noted := config_lib.flatten(noted).get(key)):
+            settled = noted
+            break
+    config.update_from_flattened_dict({key: settled or hub.pinned(source)})
 
 
 def adopt(config, folder: str | Path | None = None) -> None:
@@ -171,6 +168,9 @@ def _predicts_other(config, weights: Weights) -> bool:
         return False
     if target not in targets.TARGETS:  # codes of some tokenizer: of which, no source says
         return True
+    if target == weights.target == "features":  # of another teacher, maybe
+        theirs = weights.origin.get("config", {}).get("train", {}).get("teacher")
+        return theirs != config.train.teacher
     if target != weights.target:
         return True
     if target != "pca":
@@ -201,6 +201,13 @@ def _check_can_be_trained(config, weights):
             f"{config.init_from!r} predicts what a tokenizer gives; name that, "
             "--config.model.target=FILE.py:NAME, or --config.model.target=pixels for a new layer "
             "that predicts these"
+        )
+    unnamed = config.model.target is None and config.train.teacher is None
+    if weights.target == "features" and weights.kind == "full" and unnamed:
+        raise UsageError(
+            f"{config.init_from!r} predicts the tokens of a teacher; name one, "
+            "--config.train.teacher=SOURCE, or --config.model.target=pixels for a new layer that "
+            "predicts these"
         )
 
 

@@ -54,7 +54,7 @@ _SMALL = {
     "finetune": _SHORT,
     "probe": _EPOCH,
 }
-_INSTALLS = ("pip", "python3", ".venv/bin/pip")
+_INSTALLS = ("pip", "python3", ".venv/bin/pip", ".")
 # A reader's other encoders, in place of which stand those that are made here.
 _STAND_INS = {"OTHER": "runs/digits", "SOURCE": "runs/photos"}
 _MADE = (
@@ -86,7 +86,7 @@ def run(words) -> None:
         raise RuntimeError(f"exit code {code} of {' '.join(words)}")
 
 
-def photographs(folder: Path, count: int = 12) -> None:
+def photographs(folder: Path, count: int = 40) -> None:
     """Crops of scikit-learn's two photographs, in a folder for each."""
     import numpy as np
     from PIL import Image

@@ -18,7 +18,7 @@ from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import UsageError
 from mae_jax.models import patches, targets
 from mae_jax.models.mae import MaskedAutoencoder
-from mae_jax.train import directions, loop
+from mae_jax.train import loop, measured_tables
 from mae_jax.train.objectives import Reconstruct
 
 IMAGES = jnp.asarray(np.stack([PHOTO[:8, :8], PHOTO[8:16, 8:16]]))
@@ -47,7 +47,7 @@ def task(**changes):
 @pytest.mark.parametrize("norm_pix", [False, True])
 def test_directions_are_those_of_the_patches_a_run_begins_with(norm_pix):
     made = task(model__norm_pix=norm_pix, model__pca_components=5)
-    found, again = directions.measured(made), directions.measured(made)
+    found, again = measured_tables.directions(made), measured_tables.directions(made)
     assert all((found[name] == again[name]).all() for name in found)
     assert found["components"].shape == (5, 12) and found["mean"].shape == (12,)
     np.testing.assert_allclose(found["components"] @ found["components"].T, np.eye(5), atol=1e-5)
@@ -62,7 +62,7 @@ def test_directions_are_those_of_the_patches_a_run_begins_with(norm_pix):
     np.testing.assert_allclose(found["mean"], rows.mean(0), atol=1e-5)
     _, _, expected = np.linalg.svd(rows - rows.mean(0))
     np.testing.assert_allclose(np.abs(found["components"] @ expected[:5].T), np.eye(5), atol=1e-3)
-    other = directions.measured(task(model__pca_components=5, seed=1))
+    other = measured_tables.directions(task(model__pca_components=5, seed=1))
     assert not (other["components"] == found["components"]).all()
 
 
@@ -204,7 +204,7 @@ def test_a_run_keeps_its_directions_and_tokens_draw_what_is_hidden(
     digits_config.train.warmup_steps = 0
     digits_config.model.pca_components, digits_config.log.knn = 3, False
     loop.run(digits_config, tmp_path / "pca")
-    monkeypatch.setattr(directions, "measured", lambda task: pytest.fail("measured again"))
+    monkeypatch.setattr(measured_tables, "directions", lambda task: pytest.fail("measured again"))
     digits_config.train.steps = 2
     loop.run(digits_config, tmp_path / "pca")
     loaded = mae_jax.load(tmp_path / "pca")

@@ -1,0 +1,116 @@
+"""What targets are measured by: tables of the training images, made once as training starts.
+
+They are those of the first images that the run trains on, augmented as they are then, so that they
+follow from the data and the seed. All processes get the same.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from mae_jax import hosts
+from mae_jax.data import loader
+from mae_jax.models import patches
+from mae_jax.models.targets import Target
+from mae_jax.parallel import Layout
+from mae_jax.train import state as state_lib
+from mae_jax.train import step as step_lib
+from mae_jax.train import teacher as teacher_lib
+from mae_jax.train.objectives import Reconstruct
+from mae_jax.train.task import Task
+
+_PATCHES = 2**16  # enough for directions of patches of 16 x 16 pixels in colour
+_AT_A_TIME = 64  # images
+_IMAGES = 4096  # of whose tokens a teacher's mean and deviation are measured
+_LEAST = 1e-3  # of all deviations' root mean square: a number that hardly varies says nothing
+_OF_TOKENS = {teacher_lib.PATCHES: "target", teacher_lib.CLASS: "class_target"}
+
+
+def completed(
+    task: Task, layout: Layout, fresh: state_lib.TrainState, teacher: Any
+) -> state_lib.TrainState:
+    """A new state with what its targets are measured by.
+
+    Args:
+      layout: of the state.
+      fresh: as `state.create` gives it.
+      teacher: arrays of the objective's, as of `step.train_step`.
+    """
+    objective, found = task.objective, {}
+    if objective.teacher is not None:
+        found = spread(task, layout, fresh, teacher)
+    elif isinstance(objective, Reconstruct) and objective.needs_directions:
+        found = {"target": directions(task)}
+    placed = {
+        name: jax.tree.map(state_lib.placed, fresh.tables[name], tables)
+        for name, tables in found.items()
+    }
+    return fresh._replace(tables=fresh.tables | placed)
+
+
+def spread(
+    task: Task, layout: Layout, state: state_lib.TrainState, teacher: Any
+) -> dict[str, dict[str, np.ndarray]]:
+    """The tables of `targets.Features`, float32, `mean` and `deviation` (V,), by their module."""
+    size = task.config.data.batch_size
+    steps = max(1, min(_IMAGES, len(task.train)) // size)
+    batches = task.by_step(layout, steps=steps)
+    totals: dict[str, np.ndarray] = {}
+    for step in range(steps):
+        found = step_lib.apply(
+            state,
+            step_lib.put({name: batches[step][name] for name in ("image", "label")}, layout, size),
+            jax.random.key(0),
+            objective=task.objective,
+            method="moments",
+            layout=layout,
+            teacher=teacher,
+        )
+        for name, moments in found.items():
+            totals[name] = totals.get(name, 0) + np.asarray(moments, np.float64) / steps
+    tables = {}
+    for name, (mean, square) in totals.items():
+        variance = np.maximum(square - mean**2, 0)
+        least = max(_LEAST * math.sqrt(variance.mean()), np.finfo(np.float32).tiny)
+        deviation = np.maximum(np.sqrt(variance), least)
+        tables[_OF_TOKENS[name]] = {
+            "mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)
+        }  # fmt: skip
+    return tables
+
+
+def directions(task: Task) -> dict[str, np.ndarray]:
+    """The tables of `targets.PrincipalComponents`, float32: `mean` (P,), `components` (size, P)."""
+    objective, config = task.objective, task.config
+    d, given = objective.dimensions, dict(objective.arguments)
+    wanted = min(math.ceil(_PATCHES / d.patches), len(task.train))
+    batches = loader.TrainBatches(
+        task.train,
+        loader.Picture.from_config(config),
+        batch_size=_AT_A_TIME,
+        seed=config.seed,
+        steps=math.ceil(wanted / _AT_A_TIME),
+        repeats=config.data.repeats,
+    )
+    pixels = math.prod(d.patch_size) * d.channels
+    target = Target(pixels, norm_pix=given["norm_pix"])
+
+    @jax.jit
+    def true(images):
+        return target(patches.patchify(objective.pixels.standardise(images), d.patch_size))
+
+    count, total, products = 0, np.zeros(pixels), np.zeros((pixels, pixels))
+    for step in range(len(batches)):
+        images = batches[step]["image"][: wanted - step * _AT_A_TIME]
+        rows = np.asarray(true(images), np.float64).reshape(-1, pixels)
+        count, total, products = count + len(rows), total + rows.sum(0), products + rows.T @ rows
+    mean = total / count
+    # In the order of their variance, the smallest first.
+    _, found = np.linalg.eigh(products / count - np.outer(mean, mean))
+    components = found[:, ::-1].T[: given["target_size"]]
+    # The sign of a direction is arbitrary: its largest part is positive.
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
+    tables = {"mean": mean, "components": components * np.sign(largest)}
+    return hosts.of_first({name: value.astype(np.float32) for name, value in tables.items()})
