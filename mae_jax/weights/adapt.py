@@ -11,7 +11,7 @@ from mae_jax.errors import UsageError
 from mae_jax.models import patches, sizes
 from mae_jax.weights.described import Weights
 
-_KERNEL, _PRED = "patch_embed.proj.weight", "decoder_pred."
+_KERNEL, _BIAS, _PRED = "patch_embed.proj.weight", "patch_embed.proj.bias", "decoder_pred."
 
 
 def fitted(weights: Weights, image_size: Any = None, patch_size: Any = None) -> Weights:
@@ -56,9 +56,9 @@ def with_channels(
 ) -> Weights:
     """For images of another number of channels.
 
-    The kernels are scaled by old/new, so that tokens keep their size. One channel gets the sum of
-    the kernels, which is what a grey image repeated in all channels gives. Mean and deviation, and
-    what a decoder predicts of a patch, follow their channels.
+    The kernels are scaled by old/new, so that tokens keep their size. Mean and deviation, and what
+    a decoder predicts of a patch, follow their channels. One channel that stands for all gives the
+    tokens of a grey image repeated in all of them, whatever mean and deviation each of these has.
 
     Args:
       channels: of the images; None: as they are.
@@ -82,13 +82,18 @@ def with_channels(
             "-1 for their mean"
         )
     mixed = np.stack([np.eye(old)[c] if c >= 0 else np.full(old, 1 / old) for c in turn])
-    kernel = np.einsum("no,do...->dn...", mixed * old / channels, weights.tensors[_KERNEL])
-    tensors = weights.tensors | {_KERNEL: kernel.astype(np.float32)}
+    mean, std = (mixed @ np.asarray(v) for v in (weights.pixels.mean, weights.pixels.std))
+    theirs = weights.tensors[_KERNEL]
+    kernel = np.einsum("no,do...->dn...", mixed * old / channels, theirs)
+    tensors = dict(weights.tensors)
+    if tuple(turn) == (-1,):
+        kernel, moved = _as_grey(theirs, weights.pixels, mean[0], std[0])
+        tensors[_BIAS] = (tensors[_BIAS] + moved).astype(np.float32)
+    tensors[_KERNEL] = kernel.astype(np.float32)
     for name in _predictions(weights):
         value = tensors[name].reshape(-1, old, *tensors[name].shape[1:])  # channels vary fastest
         value = np.einsum("no,po...->pn...", mixed, value)
         tensors[name] = value.reshape(-1, *value.shape[2:]).astype(np.float32)
-    mean, std = (mixed @ np.asarray(v) for v in (weights.pixels.mean, weights.pixels.std))
     return dataclasses.replace(
         weights,
         tensors=tensors,
@@ -97,6 +102,17 @@ def with_channels(
             weights.pixels, channels=channels, mean=tuple(mean.tolist()), std=tuple(std.tolist())
         ),
     )
+
+
+def _as_grey(kernel, pixels, mean, std):
+    """The kernel for one value in place of all channels, and what is added to the bias.
+
+    A channel standardised by its own mean and deviation is a multiple of that value standardised by
+    the common ones, and a constant.
+    """
+    means, stds = np.asarray(pixels.mean, np.float64), np.asarray(pixels.std, np.float64)
+    one = np.einsum("o,do...->d...", std / stds, kernel)[:, None]
+    return one, kernel.sum(tuple(range(2, kernel.ndim))) @ ((mean - means) / stds)
 
 
 def _predictions(weights: Weights) -> list[str]:

@@ -309,7 +309,9 @@ def test_channels(file):
     assert grey.pixels.mean == pytest.approx((np.mean(weights.pixels.mean),))
     kernel = weights.tensors["patch_embed.proj.weight"]
     np.testing.assert_allclose(
-        grey.tensors["patch_embed.proj.weight"], kernel.sum(1, keepdims=True), atol=1e-6
+        mae_jax.load_encoder(file, heads=4, channels=1)(images),
+        mae_jax.load_encoder(file, heads=4)(np.repeat(images, 3, -1)),
+        atol=1e-5,
     )
     five = adapt.with_channels(weights, 5).tensors["patch_embed.proj.weight"]
     np.testing.assert_allclose(five[:, 3], kernel[:, 0] * 0.6, atol=1e-6)
