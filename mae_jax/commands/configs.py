@@ -83,6 +83,13 @@ def _from_file(text):
         config = module.get_config(*([argument] if argument else []))
     except UsageError:
         raise
+    except KeyError as error:
+        variants = getattr(module, "VARIANTS", ())
+        if not argument or argument in variants or not variants:
+            raise unusable(f"config {text!r}", error) from error
+        raise UsageError(
+            f"config {path!r} has no variant {argument!r}; it has {', '.join(variants)}"
+        ) from None
     except Exception as error:  # whatever the Python in a config file may raise
         raise unusable(f"config {text!r}", error) from error
     return checked(f"config {text!r}", config)

@@ -68,7 +68,8 @@ def check(
       out: a folder for the leaks and those features, as of `commands.similar.similar`.
 
     Returns:
-      What `data.check.check` gives; with `leaks` what `inference.similar.similar` found, too.
+      What `data.check.check` gives, and what lies beside the images; with `leaks` also what
+      `inference.similar.similar` found.
 
     Raises:
       UsageError: no such data, or two of them; or leaks are asked for and there is one split alone.
@@ -91,6 +92,8 @@ def check(
         found = similar(leaks, config=config, out=out, leaks_alone=True)
         found = {name: found[name] for name in ("leaks", "table", "sheet") if name in found}
     source, picture = _opened(folder, config)
+    if source.left_out:
+        found["not_read"] = source.left_out
     return checker.check(source, picture, workers, any_kind=config is None) | found
 
 

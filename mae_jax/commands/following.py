@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+_SMALL = 192  # as wide as the smallest network that has a name
+
 
 def after_pretraining(result: dict[str, Any]) -> str:
     """What can be done with an encoder.
@@ -15,11 +17,17 @@ def after_pretraining(result: dict[str, Any]) -> str:
 
     run = _shown(result["workdir"])
     # Of images of one's own there are configs to go on with; of a named set those of that set.
-    own = workdir.read_config(result["workdir"])["data"]["folder"] is not None
+    config = workdir.read_config(result["workdir"])
     tune, probe = ("--config=FILE",) * 2
-    if own:
-        tune = "--config=configs/folder_finetune.py --config.data.folder=LABELLED"
-        probe = "--config=configs/folder_probe.py --config.data.folder=LABELLED"
+    if config["data"]["folder"] is not None:
+        small = ":small" if (config["model"]["width"] or _SMALL) < _SMALL else ""
+        # Whether LABELLED is cut into train and val or not.
+        data = (
+            "--config.data.folder=LABELLED --config.data.split='all[:80%]' "
+            "--config.data.eval_split='all[80%:]'"
+        )
+        tune = f"--config=configs/folder_finetune.py{small} {data}"
+        probe = f"--config=configs/folder_probe.py {data}"
     return _next(
         f"probe {run} {probe} --out={_shown(result['workdir'], '-probe')}",
         f"finetune {tune} --config.init_from={run} "

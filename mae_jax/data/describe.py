@@ -11,6 +11,8 @@ _CLASSES = 10  # that are named with their counts, at most
 def describe(source: Source) -> str:
     """Images, sets and classes of a source, in one line."""
     text = f"{len(source)} {source.noun}{'s' if len(source) > 1 else ''}"
+    if source.left_out:
+        text += f" (beside them lie {source.left_out}, which are not read)"
     if source.shares is not None:
         shares = np.array(source.shares) / sum(source.shares)
         sizes, parts = map(str, source.parts), (f"{share:.0%}" for share in shares)

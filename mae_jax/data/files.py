@@ -26,6 +26,7 @@ _ADVICE = {
         "convert them, to .png or .npy where they have more than 8 bits"
     ),
 }
+_SHOWING = tuple(suffix for suffixes in _ADVICE for suffix in suffixes)
 _WAITS = (0.1, 1.0, 5.0)  # seconds before a read that failed is tried again
 
 
@@ -94,11 +95,18 @@ class Listed(Files):
 
 
 class FolderFiles(Listed):
-    """Image files below a folder of a local disk."""
+    """Image files below a folder of a local disk.
+
+    Attributes:
+      left_out: in words, what else lies there that shows something and is not read; or nothing.
+    """
 
     def __init__(self, folder: str):
         self._root = folder
-        super().__init__(*_images(below(folder, is_image)))
+        found = below(folder, lambda name: is_image(name) or ends(name, _SHOWING))
+        others = Counter(os.path.splitext(name)[1].lower() for name in found if not is_image(name))
+        self.left_out = ", ".join(f"{n} of {suffix}" for suffix, n in sorted(others.items()))
+        super().__init__(*_images(found))
 
     def read(self, index: int) -> bytes:
         return read(self.place(index), self.name(index))

@@ -42,6 +42,7 @@ class FolderSource(Source):
         self, folder: str, split: str, classes: Sequence[str] = (), *, unread: bool = False
     ):
         self._files, self._unread = open_files(folder), unread
+        self.left_out = getattr(self._files, "left_out", "")
         if not len(self._files):
             raise UsageError(
                 f"data.folder {folder!r} has no images{others_in(folder)}; known are files ending "
@@ -67,7 +68,12 @@ class FolderSource(Source):
                 self.unlabelled = self.unlabelled or reason
         self._indices = np.concatenate(chosen) if chosen else np.array([], int)
         if not len(self._indices):
-            raise UsageError(f"data split {split!r} of folder {folder!r} is empty")
+            count = len(self._files)
+            raise UsageError(
+                f"data split {split!r} of folder {folder!r} is empty: of its "
+                f"{count} image{'s' if count > 1 else ''} that is none; take a larger share, "
+                "'all[:80%]' and 'all[80%:]' for instance"
+            )
         if self.unlabelled:
             self._labels = np.full(len(names), NO_LABEL, np.int32)
             return

@@ -36,11 +36,13 @@ class Source(Protocol):
       classes: the labels' names in order; empty where there are no labels.
       unlabelled: why there are none, as the end of a sentence; empty where there are, or where
         there is nothing to say about it.
+      left_out: in words, what lies beside them and is not read, though it seems to show something.
       noun: what a record is called.
     """
 
     classes: Sequence[str] = ()
     unlabelled: str = ""
+    left_out: str = ""
     noun: str = "image"
 
     def __len__(self) -> int: ...

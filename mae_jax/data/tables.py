@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mae_jax.data.formats import table
 from mae_jax.data.records import NO_LABEL, Record, Source
 from mae_jax.errors import UsageError
 
 COLUMNS = ("name", "class")  # as `mae-jax predict` writes them, so that its table can be corrected
+_ALSO = (table.PATHS, table.LABELS)  # what they may be called instead
 
 
 class Labelled(Source):
@@ -67,7 +69,8 @@ def read(path: str, everything: Source) -> dict[str, str]:
     Rows without a class are of images that nobody has labelled yet.
 
     Args:
-      path: of a CSV file with a head line and the columns `name` and `class`, among others.
+      path: of a CSV file with a head line and the columns `name` and `class`, among others, or what
+        tables of files call these (`formats.table`).
       everything: all records that it may name.
 
     Raises:
@@ -81,20 +84,17 @@ def read(path: str, everything: Source) -> dict[str, str]:
             os.path.expanduser(path), newline="", encoding="utf-8-sig", errors="surrogateescape"
         ) as file:
             rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
-            if missing:
-                raise UsageError(
-                    f"data.labels {path!r} has no column {missing[0]!r}; its first line must name "
-                    "the columns, name and class among them"
-                )
+            columns = _columns(path, rows.fieldnames or [])
             for row in rows:
-                name, label = row["name"], (row["class"] or "").strip()
+                name, label = (row[column] or "" for column in columns)
+                label = label.strip()
                 if not label:
                     continue
                 if name not in known:
                     raise UsageError(
                         f"data.labels {path!r} names {name!r} in line {rows.line_num}, which is no "
-                        "image of the data; names are paths below the folder"
+                        "image of the data; names are paths below the folder, such as "
+                        f"{everything.name(0)!r}"
                     )
                 if labels.setdefault(name, label) != label:
                     raise UsageError(
@@ -108,3 +108,18 @@ def read(path: str, everything: Source) -> dict[str, str]:
     if not labels:
         raise UsageError(f"data.labels {path!r} gives no image a class")
     return labels
+
+
+def _columns(path: str, heads: Sequence[str]) -> list[str]:
+    """What the table calls its columns of names and classes."""
+    found = []
+    for column, names in zip(COLUMNS, _ALSO, strict=True):
+        here = [name for name in (column, *names) if name in heads]
+        if not here:
+            separated = ", separated by commas" if any(";" in head for head in heads) else ""
+            raise UsageError(
+                f"data.labels {path!r} has no column {column!r}; its first line must name the "
+                f"columns{separated}, name and class among them, and is {','.join(heads)!r}"
+            )
+        found.append(here[0])
+    return found

@@ -17,7 +17,7 @@ from mae_jax.data.progress import Progress, say
 from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.inference import embedded as files
 from mae_jax.inference.altered import alter
-from mae_jax.inference.views import BROKEN_SHARE, digest, views
+from mae_jax.inference.views import BROKEN_SHARE, digest, none_is_sound, views
 from mae_jax.pixels import Pixels
 from mae_jax.weights import whitened
 from mae_jax.weights.load import PretrainedEncoder
@@ -67,7 +67,7 @@ def embed(
       UsageError: `out` cannot be written, is of another kind, or was made with something else; a
         `.parquet` is asked for without pyarrow; there is no such output or layer; features are too
         large for float16; or the whitening is of other features.
-      BrokenRecord: more images cannot be read than `broken_share`.
+      BrokenRecord: more images cannot be read than `broken_share`, or none can.
     """
     path = _checked(out, output, layers, dtype)
     encoder.check_output(output)
@@ -100,6 +100,9 @@ def embed(
     todo = [index for index in range(len(source)) if index not in kept]
     rate = _make(making, source, pixels, todo, parts, broken_share, altered)
     made = _joined(source, kept, todo, parts, layers or ())
+    if made.broken.all():
+        shutil.rmtree(parts)
+        raise BrokenRecord(none_is_sound(source))
     fresh = path.with_name(f".{path.name}")
     files.write(fresh, path.suffix, about, made)
     os.replace(fresh, path)

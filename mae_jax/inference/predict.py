@@ -9,10 +9,10 @@ import numpy as np
 
 from mae_jax.data import sources
 from mae_jax.data.progress import Progress, say
-from mae_jax.errors import UsageError
+from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.inference.evaluation import imagenet_classes
 from mae_jax.inference.pictures import picture_path
-from mae_jax.inference.views import BROKEN_SHARE, views
+from mae_jax.inference.views import BROKEN_SHARE, none_is_sound, views
 from mae_jax.visualize import predictions
 from mae_jax.weights.load import PretrainedClassifier
 
@@ -45,7 +45,7 @@ def predict(
 
     Raises:
       UsageError: `out` is there already, a file cannot be written, or `top` is below 1.
-      BrokenRecord: more images cannot be read than `broken_share`.
+      BrokenRecord: more images cannot be read than `broken_share`, or none can; there is no table.
     """
     if top < 1:
         raise UsageError(f"--top={top} must be at least 1")
@@ -82,6 +82,8 @@ def predict(
                     writer.writerow([source.name(index), *cells])
                 broken += int((~part.sound).sum())
                 progress.did(len(part.indices))
+        if broken == len(source):
+            raise BrokenRecord(none_is_sound(source))
         os.replace(making, path)
     finally:
         making.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mae_jax.config.schema import SCHEMA
 from mae_jax.data import images, large, loader, sources
 from mae_jax.data.broken import Ledger
 from mae_jax.data.progress import say
@@ -17,7 +16,7 @@ from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.pixels import Pixels, same_values
 from mae_jax.weights.described import Weights
 
-BROKEN_SHARE = SCHEMA["data"]["broken_share"].default
+BROKEN_SHARE = 1.0  # what only reads goes on with all that can be read, and names the rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +85,13 @@ def views(
                 ledger.note(part[~sound].tolist())
                 labels, digests = np.array(labels, np.int32), np.array(digests, np.uint64)
                 yield Views(part, np.stack(made), labels, digests, sound)
+
+
+def none_is_sound(source: sources.Source) -> str:
+    """The error where all records are broken."""
+    if len(source) == 1:
+        return f"{source.name(0)} cannot be read, and there is no other image"
+    return f"none of the {len(source)} images can be read"
 
 
 def digest(data: bytes | np.ndarray | large.Window) -> int:

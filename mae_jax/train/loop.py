@@ -190,6 +190,10 @@ class _Run:
                 self.looks.make_up(self.first, self.state)
                 self.teller.settles(self.first)
                 beats.other(f"step {self.first + 1}")
+            if self.first < task.steps:
+                self.teller.say(
+                    "the first step is compiled, in seconds or, of large models, minutes"
+                )
             following = next(batches, None)  # None where nothing is left to do
             ahead = following and self._put(following)
             for step in range(self.first + 1, task.steps + 1):

@@ -82,7 +82,8 @@ class Task:
             f"{counts['encoder'] / 1e6:.3g} M of them in an encoder of {d.depth} blocks, "
             f"{d.width} wide; {d.patches} patches of an image",
             f"run: {self.steps} steps of {self.config.data.batch_size} images, "
-            f"{self.steps / self.steps_per_epoch:.4g} epochs",
+            f"{self.steps / self.steps_per_epoch:.4g} epochs"
+            + (f"; the learning rate rises for {warmup}" if (warmup := self._warmup()) else ""),
             f"devices: {layout.mesh.size} x {layout.mesh.devices.flat[0].device_kind}; "
             f"mesh: {self.split}",
         ]
@@ -93,6 +94,15 @@ class Task:
                 "some of them more than once"
             )
         return "\n".join(lines)
+
+    def _warmup(self) -> str:
+        """How long the learning rate rises, in words; nothing where it does not."""
+        steps = self.recipe.warmup_steps
+        share = steps / self.steps
+        long = (
+            f", {share:.0%} of them: train.warmup_epochs is for longer runs" if share > 0.25 else ""
+        )
+        return f"the first {steps}{long}" if steps else ""
 
     def is_due(self, step: int, epochs: float) -> bool:
         """Whether what is done every so many epochs is done after this step.

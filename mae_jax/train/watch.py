@@ -105,10 +105,12 @@ class Watch:
         """On how many images kNN accuracy is measured, in one line; None where it is not."""
         if not self._looks_for_neighbours():
             return None
-        bank = len(self._bank)
+        bank, counts = len(self._bank), np.bincount(self._queries.labels())
         return (
             f"kNN accuracy: of {len(self._queries)} held-out images, by the "
-            f"{min(self._neighbours, bank)} nearest of {bank} training images"
+            f"{min(self._neighbours, bank)} nearest of {bank} training images; to say "
+            f"{self._bank.classes[counts.argmax()]!r} of all would be right for "
+            f"{counts.max() / len(self._queries):.0%}"
         )
 
     def _looks_for_neighbours(self):

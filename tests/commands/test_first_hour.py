@@ -95,3 +95,36 @@ def test_a_folder_of_several_runs_is_said_to_be_one(capsys, tmp_path):
         (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
     found = said(capsys, "predict", tmp_path / "runs", f"--images={tmp_path}", "--out=x.csv")
     assert "it holds several runs, pretrained-0, scratch-0; name one of them" in found
+
+
+def test_a_variant_that_there_is_none_of(capsys):
+    found = said(capsys, "pretrain", "--config=configs/folder.py:tiny", "--workdir=w")
+    assert found.endswith("has no variant 'tiny'; it has photos, small")
+
+
+def test_a_warm_up_that_is_most_of_the_run_is_told(small, capsys, tmp_path):
+    small.train.objective, small.data.eval_split, small.train.steps = "reconstruct", "all", 4
+    small.train.warmup_steps = 3
+    loop.run(small, tmp_path / "long")
+    told = capsys.readouterr().err
+    assert "; the learning rate rises for the first 3, 75% of them: train.warmup_epochs" in told
+    assert "would be right for 50%" in told  # beside kNN accuracy
+    small.train.warmup_steps = 1
+    loop.run(small, tmp_path / "short")
+    assert "; the learning rate rises for the first 1\n" in capsys.readouterr().err
+
+
+def test_classes_of_images_that_cannot_be_read(small, tmp_path, classes, capsys):
+    loop.run(small, tmp_path / "classes")
+    new, out = tmp_path / "new", tmp_path / "classes.csv"
+    new.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (new / name).write_bytes(b"x")
+    arguments = ["mae-jax", "predict", f"{tmp_path}/classes", f"--images={new}", f"--out={out}"]
+    assert cli.main(arguments) == 3 and not out.exists()
+    assert "none of the 3 images can be read" in capsys.readouterr().err
+    Image.new("RGB", (9, 9), "red").save(new / "b.png")
+    assert cli.main(arguments) == 0
+    assert [row.split(",")[0] for row in out.read_text().splitlines()] == [
+        "name", "a.png", "b.png", "c.png",
+    ]  # fmt: skip

@@ -59,6 +59,7 @@ def test_after_pretraining(capsys, ended, tmp_path, folder):
     assert export[1:3] == ["export", "runs/a b"]
     for words, config in ((probe, "configs/folder_probe.py"), (tune, "configs/folder_finetune.py")):
         assert f"--config={config if folder else 'FILE'}" in words
+        assert ("--config.data.split=all[:80%]" in words) == (folder is not None)
     assert json.loads(call(capsys, *arguments, "--json"))["workdir"] == f"{tmp_path}/runs/a b"
 
 

@@ -218,3 +218,17 @@ def test_names_are_not_padded():
     assert pickle.loads(packed)[np.int64(4)] == given[4]
     with pytest.raises(IndexError):
         held[len(given)]
+
+
+def test_what_shows_something_and_is_not_read_is_said(tmp_path, capsys):
+    write(tmp_path, "a/0.png", "a/1.png", "b/0.png")
+    for name in ("a/IMG_1.HEIC", "b/IMG_2.heic", "b/VID.mp4", "notes.txt", ".hidden.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    source = FolderSource(str(tmp_path), "all")
+    assert len(source) == 3
+    said = "3 images (beside them lie 2 of .heic, 1 of .mp4, which are not read) of 2 classes"
+    assert describe(source).startswith(said)
+    assert cli.main(["mae-jax", "data", "check", str(tmp_path)]) == 0
+    assert "2 of .heic, 1 of .mp4" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="is empty: of its 3 images that is none; take a larger"):
+        FolderSource(str(tmp_path), "all[99%:]")

@@ -65,7 +65,8 @@ def test_pretraining_takes_all_images_and_classifiers_the_labelled(data):
     ("text", "message"),
     [
         ("", "has no column 'name'"),
-        ("name,label\na,b\n", "has no column 'class'"),
+        ("name,labelled\na,b\n", "has no column 'class'; its first line must name the columns, "),
+        ("name;class\na;b\n", "columns, separated by commas, name and class among them, and is"),
         ("name,class\nday 0/0.png,\n", "gives no image a class"),
         ("name,class\n0.png,cat\n", "names '0.png' in line 2, which is no image of the data"),
         ("name,class\nday 0/0.png,cat\nday 0/0.png,dog\n", "'cat' and, in line 3, 'dog'"),

@@ -158,8 +158,15 @@ def test_broken_images_are_marked_and_more_than_allowed_are_too_many(
     assert rows.broken.tolist() == [False, False, True, False]
     assert np.isnan(rows.features[2]).all() and np.isfinite(rows.features[[0, 1, 3]]).all()
     (few / "3.png").write_bytes(b"")
+    assert embed.embed(encoder, sources.open_images(few), tmp_path / f"g{suffix}")["broken"] == 2
     with pytest.raises(BrokenRecord, match="2 of 4 records are broken"):
-        embed.embed(encoder, sources.open_images(few), tmp_path / f"g{suffix}")
+        embed.embed(encoder, sources.open_images(few), tmp_path / f"h{suffix}", broken_share=0.1)
+    for name in ("0.png", "1.png"):
+        (few / name).write_bytes(b"")
+    out = tmp_path / f"i{suffix}"
+    with pytest.raises(BrokenRecord, match="none of the 4 images can be read"):
+        embed.embed(encoder, sources.open_images(few), out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])

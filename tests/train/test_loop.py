@@ -32,7 +32,7 @@ def test_a_run_leaves_what_it_promises(digits_config, tmp_path, capsys):
     folder = tmp_path / "run"
     digits_config.log.knn_images = 30
     summary = loop.run(digits_config, folder)
-    measured_on = "kNN accuracy: of 13 held-out images, by the 20 nearest of 30 training images\n"
+    measured_on = "kNN accuracy: of 13 held-out images, by the 20 nearest of 30 training images; "
     assert capsys.readouterr().err.count(measured_on) == 1
     assert {p.name for p in folder.iterdir()} == {
         "config.json", "checkpoints", "metrics.jsonl", "panels",

@@ -13,10 +13,11 @@ from mae_jax.errors import UsageError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 # What columns are called: as here first, or as elsewhere.
-PATHS = ("path", "file_name", "name")
+PATHS = ("path", "file_name", "filename", "name")
+LABELS = ("label", "class", "labels")
 _COLUMNS = {
     "path": PATHS,
-    "label": ("label", "class", "labels"),
+    "label": LABELS,
     "split": ("split",),
     "group": ("group",),
 }
