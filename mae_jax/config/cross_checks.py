@@ -141,8 +141,10 @@ def _check_start(config):
 def _check_teacher(config, target):
     """What a teacher goes with, and what goes with a teacher alone."""
     train, data = config.train, config.data
-    needs = {"distill": "train.objective 'distill'"}.get(train.objective)
-    if train.objective == "reconstruct" and target == "features":
+    needs = None
+    if train.objective == "distill":
+        needs = "train.objective 'distill'"
+    elif train.objective == "reconstruct" and target == "features":
         needs = "model.target 'features'"
     if needs is None and train.teacher is not None:
         raise UsageError(

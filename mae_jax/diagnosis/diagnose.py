@@ -160,10 +160,12 @@ def _start(weights: Weights, run: _Run | None) -> measure.Model | None:
     if config.train.teacher is not None:
         # An encoder is drawn before all else, so that it began as any other with its dimensions.
         config.model.target, config.train.teacher = "pixels", None
-        config.model.mask_tokens_in_encoder &= config.train.objective != "distill"
+        if config.train.objective == "distill":  # what is of decoders and masks was not used
+            config.model.mask_tokens_in_encoder = False
+            config.model.mask_ratio, config.model.mask_unit = 0.5, 1
     try:
         objective = Reconstruct.from_config(config)
-    except UsageError as error:  # a function of the user's that is gone
+    except (UsageError, ValueError) as error:  # a function of the user's that is gone, or no masks
         say(f"features are not compared with those of the start: {error}")
         return None
     model = objective.create(nnx.Rngs(jax.random.key(run.config.seed)))

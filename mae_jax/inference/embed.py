@@ -38,6 +38,7 @@ def embed(
     whitening: whitened.Fitted | None = None,
     pixels: Pixels | None = None,
     broken_share: float = BROKEN_SHARE,
+    part: bool = False,
     altered: str | None = None,
 ) -> dict[str, Any]:
     """Writes the features of every record, in order.
@@ -57,6 +58,7 @@ def embed(
       whitening: what features go through, fitted on training images.
       pixels: what the encoder is given; by default what its weights were.
       broken_share: of the records that may be broken, rounded up; they are named.
+      part: whether these are a part of more images, so that all of them may be broken.
       altered: features of every image altered so, as of `inference.altered`.
 
     Returns:
@@ -100,7 +102,7 @@ def embed(
     todo = [index for index in range(len(source)) if index not in kept]
     rate = _make(making, source, pixels, todo, parts, broken_share, altered)
     made = _joined(source, kept, todo, parts, layers or ())
-    if made.broken.all():
+    if made.broken.all() and not part:
         shutil.rmtree(parts)
         raise BrokenRecord(none_is_sound(source))
     fresh = path.with_name(f".{path.name}")

@@ -9,9 +9,10 @@ from typing import Any
 from mae_jax.data import sources
 from mae_jax.data.progress import say
 from mae_jax.data.subset import Subset
-from mae_jax.errors import UsageError
+from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.inference import embed as embedder
 from mae_jax.inference import embedded
+from mae_jax.inference.views import none_is_sound
 from mae_jax.weights.load import PretrainedEncoder
 
 INDEX = "index.json"
@@ -56,13 +57,15 @@ def embed(
     names, made, broken = [f"{at:05d}.npz" for at in range(len(starts))], {}, 0
     for number, (name, start) in enumerate(zip(names, starts, strict=True)):
         some = range(start, min(start + shard, len(source)))
-        made = embedder.embed(encoder, Subset(source, some), folder / name, **options)
+        made = embedder.embed(encoder, Subset(source, some), folder / name, part=True, **options)
         broken += made.get("broken", 0)
         if made["images_per_second"] is not None:
             say(f"{number + 1} of {len(names)} shards")
     for path in folder.glob("*.npz"):  # of more images, before
         if re.fullmatch(r"\d{5,}\.npz", path.name) and path.name not in names:
             path.unlink()
+    if broken == len(source):
+        raise BrokenRecord(none_is_sound(source))
     embedder.replace(folder / INDEX, json.dumps(data | {"shards": names}, indent=1).encode())
     summary = {"out": str(folder), "shards": len(names), "images": len(source)}
     summary |= {"dimensions": made.get("dimensions")} | ({"broken": broken} if broken else {})

@@ -105,12 +105,12 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
     """
     config = _for_tpu(config)
     config_lib.validate(config)
-    if config.train.objective != "reconstruct":
-        raise UsageError(f"plan is for pre-training; train.objective is {config.train.objective!r}")
     if config.train.teacher is not None:
         raise UsageError(
             f"plan is for runs without a teacher; train.teacher is {config.train.teacher!r}"
         )
+    if config.train.objective != "reconstruct":
+        raise UsageError(f"plan is for pre-training; train.objective is {config.train.objective!r}")
     chip, devices = topology.chip(name), topology.devices(name)
     objective = Reconstruct.from_config(config)
     d, batch_size = objective.dimensions, config.data.batch_size

@@ -13,7 +13,7 @@ _DRAWN = 100  # runs in a figure
 _ENTRIES = 60  # of a legend, at most
 _TASKS = (
     ("reconstruct", "Curves of pre-training"),
-    ("distill", "Curves of what is taught"),
+    ("distill", "Curves of students"),
     ("classify", "Curves of fine-tuning"),
     ("probe", "Curves of linear probes"),
 )

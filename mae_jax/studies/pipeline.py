@@ -93,14 +93,16 @@ class Pipeline:
         """
         opened: dict[str, Any] = {}
         fitting: set[str] = set()
+        teachers: dict[str, Any] = {}  # their arrays are read again by every run
 
         def prepared(config):
             # Reading what data there is may take long, and many settings share it.
             about = json.dumps([config.data.to_dict(), config.train.objective])
-            read = teacher.read(config)
-            found = task.prepare(
-                config, jax.device_count(), opened.get(about), read and read.teacher
-            )
+            taught = json.dumps([config.train.teacher, about, config.model.to_dict()])
+            if taught not in teachers:
+                read = teacher.read(config)
+                teachers[taught] = read and read.teacher
+            found = task.prepare(config, jax.device_count(), opened.get(about), teachers[taught])
             opened[about] = found.train, found.held_out
             return found
 

@@ -37,7 +37,8 @@ def restore(
       State, position, and what is other of the data, as lines `name: old -> new`.
 
     Raises:
-      UsageError: the steps to come would see other images than those that were planned.
+      UsageError: the steps to come would see other images than those that were planned, or learn
+        from another teacher.
     """
     restored = checkpoint.restore(manager, template)
     if restored is None:

@@ -4,14 +4,16 @@ They are those of the first images that the run trains on, augmented as they are
 follow from the data and the seed. All processes get the same.
 """
 
+import contextlib
 import math
 from typing import Any
 
 import jax
 import numpy as np
 
-from mae_jax import hosts
+from mae_jax import beats, hosts
 from mae_jax.data import loader
+from mae_jax.data.progress import say
 from mae_jax.models import patches
 from mae_jax.models.targets import Target
 from mae_jax.parallel import Layout
@@ -23,7 +25,7 @@ from mae_jax.train.task import Task
 
 _PATCHES = 2**16  # enough for directions of patches of 16 x 16 pixels in colour
 _AT_A_TIME = 64  # images
-_IMAGES = 4096  # of whose tokens a teacher's mean and deviation are measured
+_IMAGES = 4096  # in whole batches, of whose tokens a teacher's mean and deviation are measured
 _LEAST = 1e-3  # of all deviations' root mean square: a number that hardly varies says nothing
 _OF_TOKENS = {teacher_lib.PATCHES: "target", teacher_lib.CLASS: "class_target"}
 
@@ -54,30 +56,32 @@ def spread(
     task: Task, layout: Layout, state: state_lib.TrainState, teacher: Any
 ) -> dict[str, dict[str, np.ndarray]]:
     """The tables of `targets.Features`, float32, `mean` and `deviation` (V,), by their module."""
-    size = task.config.data.batch_size
+    config, size = task.config, task.config.data.batch_size
     steps = max(1, min(_IMAGES, len(task.train)) // size)
-    batches = task.by_step(layout, steps=steps)
-    totals: dict[str, np.ndarray] = {}
-    for step in range(steps):
-        found = step_lib.apply(
-            state,
-            step_lib.put({name: batches[step][name] for name in ("image", "label")}, layout, size),
-            jax.random.key(0),
-            objective=task.objective,
-            method="moments",
-            layout=layout,
-            teacher=teacher,
-        )
-        for name, moments in found.items():
-            totals[name] = totals.get(name, 0) + np.asarray(moments, np.float64) / steps
+    say(f"the teacher looks at {steps * size} images, to measure how its tokens differ")
+    measured: dict[str, list[np.ndarray]] = {}
+    with contextlib.closing(task.batches(layout, steps=steps)) as batches:
+        for batch in batches:
+            beats.other("measuring what the teacher says")
+            found = step_lib.apply(
+                state,
+                step_lib.put({name: batch[name] for name in ("image", "label")}, layout, size),
+                jax.random.key(0),
+                objective=task.objective,
+                method="moments",
+                layout=layout,
+                teacher=teacher,
+                accumulate=config.train.accumulate,
+            )
+            for name, moments in found.items():
+                measured.setdefault(name, []).append(np.asarray(moments, np.float64))
     tables = {}
-    for name, (mean, square) in totals.items():
-        variance = np.maximum(square - mean**2, 0)
+    for name, of_batches in measured.items():
+        means, variances = np.stack(of_batches, 1)
+        variance = variances.mean(0) + means.var(0)  # within batches, and between them
         least = max(_LEAST * math.sqrt(variance.mean()), np.finfo(np.float32).tiny)
-        deviation = np.maximum(np.sqrt(variance), least)
-        tables[_OF_TOKENS[name]] = {
-            "mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)
-        }  # fmt: skip
+        values = {"mean": means.mean(0), "deviation": np.maximum(np.sqrt(variance), least)}
+        tables[_OF_TOKENS[name]] = {n: value.astype(np.float32) for n, value in values.items()}
     return tables
 
 

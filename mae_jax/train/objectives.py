@@ -103,12 +103,12 @@ class Objective:
         return batch | self.teacher.tokens(encoder, batch["image"])
 
     def moments(self, model: nnx.Module, batch: Batch) -> Batch:
-        """Mean and mean square, (2, V) each, of the teacher's tokens in a batch, by their names."""
+        """Mean and variance, (2, V) each, of the teacher's tokens in a batch, by their names."""
         del model
         found = {}
         for name in [name for name in teacher_lib.NAMES if name in batch]:
             tokens = batch[name].reshape(-1, batch[name].shape[-1])
-            found[name] = jnp.stack([tokens.mean(0), jnp.square(tokens).mean(0)])
+            found[name] = jnp.stack([tokens.mean(0), tokens.var(0)])
         return found
 
     @property

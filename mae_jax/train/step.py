@@ -237,7 +237,7 @@ def _together(parts):
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "method", "layout"))
+@functools.partial(jax.jit, static_argnames=("objective", "method", "layout", "accumulate"))
 def apply(
     state: TrainState,
     batch: Batch,
@@ -247,10 +247,12 @@ def apply(
     method: str,
     layout: Layout,
     teacher: Any = None,
+    accumulate: int = 1,
 ):
     """What a method of the objective makes of a model and a drawn batch, without training.
 
-    Where the objective has a teacher, its arrays are those of `train_step`.
+    Where the objective has a teacher, its arrays are those of `train_step`, and it works the batch
+    through in `accumulate` parts.
 
     Every device, and so every process, gets all of it.
     """
@@ -258,6 +260,10 @@ def apply(
     params = working.gathered(state.params, working.kernel_dtypes(model), layout)
     model = nnx.merge(nnx.graphdef(model), params, state.tables)
     batch = objective.draw(_as_images(batch, objective), key)
-    batch = _taught(objective, teacher, layout)(batch)
+    taught = _taught(objective, teacher, layout)
+    if accumulate > 1:
+        batch = _together(jax.lax.map(taught, _in_parts(batch, accumulate)))
+    else:
+        batch = taught(batch)
     made = getattr(objective, method)(model, batch)
     return jax.lax.with_sharding_constraint(made, layout.replicated)

@@ -99,9 +99,7 @@ class Task:
         """How long the learning rate rises, in words; nothing where it does not."""
         steps = self.recipe.warmup_steps
         share = steps / self.steps
-        long = (
-            f", {share:.0%} of them: train.warmup_epochs is for longer runs" if share > 0.25 else ""
-        )
+        long = f", {share:.0%} of them: the warm-up is that of a longer run" if share > 0.25 else ""
         return f"the first {steps}{long}" if steps else ""
 
     def is_due(self, step: int, epochs: float) -> bool:
@@ -178,7 +176,7 @@ def _split(config, objective, recipe, devices):
     if isinstance(objective, Reconstruct):
         heads["model.decoder_heads"] = d.decoder_heads
     if objective.teacher is not None:
-        heads["the teacher's heads,"] = objective.teacher.dimensions.heads
+        heads["the heads of train.teacher"] = objective.teacher.dimensions.heads
     parallel.check_heads(split.tensor, heads)
     return split
 

@@ -17,7 +17,8 @@ from mae_jax.pixels import Pixels
 from mae_jax.train import working
 
 # What its tokens are called in a batch.
-NAMES = PATCHES, CLASS = "taught", "taught_class"
+PATCHES, CLASS = "taught", "taught_class"
+NAMES = (PATCHES, CLASS)
 NOT_HERE = (
     "what predicts the tokens of a teacher needs it, train.teacher, which `mae-jax pretrain` and "
     "`mae-jax sweep` alone read"
@@ -58,7 +59,7 @@ class Teacher:
         return self.dimensions.width
 
     def abstract(self, attention: ways.Way = ways.PLAIN) -> Frozen:
-        """The encoder with shapes in the place of its arrays, as an attribute."""
+        """Its model, with shapes in the place of arrays."""
         return nnx.eval_shape(lambda: Frozen(self, attention))
 
     def tokens(self, encoder: Encoder, images: jax.Array) -> dict[str, jax.Array]:

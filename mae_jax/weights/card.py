@@ -10,6 +10,8 @@ from mae_jax.weights.described import Weights
 
 _LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx", "stablehlo": "jax"}
 
+_PRETRAINED = "pre-trained as a masked autoencoder"
+
 
 def text(
     weights: Weights,
@@ -19,8 +21,9 @@ def text(
 ) -> str:
     """The card of weights written in a format, whose files have these hashes."""
     origin = weights.origin
+    taught = origin.get("config", {}).get("train", {}).get("objective") == "distill"
     what = {
-        "encoder": "ViT encoder pre-trained as a masked autoencoder",
+        "encoder": f"ViT encoder {'taught by another' if taught else _PRETRAINED}",
         "full": "Masked autoencoder: encoder and decoder",
         "classifier": "ViT classifier on an encoder",
     }[weights.kind]
@@ -30,7 +33,7 @@ def text(
         f"library_name: {_LIBRARY.get(format, 'mae_jax')}",
         "pipeline_tag: "
         + ("image-classification" if weights.kind == "classifier" else "image-feature-extraction"),
-        "tags: [mae, masked-autoencoder, vit]",
+        f"tags: [{'distillation' if taught else 'mae, masked-autoencoder'}, vit]",
         "---",
     ]
     d = weights.dimensions
@@ -109,8 +112,10 @@ def _whitening(fitted: whitened.Fitted | None) -> list[str]:
 
 
 def _target(weights: Weights) -> str:
-    if weights.target in ("tokens", "features"):
-        return {"tokens": "tokens", "features": "tokens of a teacher"}[weights.target]
+    if weights.target == "tokens":
+        return "tokens"
+    if weights.target == "features":
+        return "tokens of a teacher"
     known = {"pixels": "", "pca": "PCA coefficients of "}
     what = known.get(weights.target, f"{weights.target} of ")
     return f"{what}{'normalised' if weights.norm_pix else 'raw'} pixels"

@@ -1,6 +1,7 @@
 """Weights together with what must be known to compute with them."""
 
 import dataclasses
+import hashlib
 import re
 from typing import Any
 
@@ -79,6 +80,14 @@ class Weights:
             names += ["mask_ratio", "sampling", "mask_unit", "loss_on", "target"]
         names += [name for name in ("registers", "gelu") if getattr(self, name) != _PLAIN[name]]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
+
+    def sha256(self) -> str:
+        """Of all tensors, by their names."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.hexdigest()
 
     def encoder(self) -> "Weights":
         """Without decoder and head."""

@@ -180,6 +180,7 @@ def _of_run(path, config, found):
     said["origin"] = {
         "license": _license(path),
         "teacher": _teacher(config.to_dict()),
+        "teacher_sha256": found["position"].get("teacher"),
         "teacher_license": _license_of(_teacher(config.to_dict())),
         "source": str(path),
         "step": found["step"],
@@ -209,7 +210,7 @@ def _without_batch_norm(flat):
 def _license(path: Path, above: tuple[Path, ...] = ()) -> str | None:
     """What a folder's card says, or what is known of the published files by their names.
 
-    A run's is that of the weights it started from, or else of those that taught it.
+    A run's is that of the weights it started from; of one from scratch, of those that taught it.
     """
     path, _ = _run(path)
     if re.match(r"mae_(pretrain|visualize|finetuned)_vit_", path.name):
@@ -217,8 +218,8 @@ def _license(path: Path, above: tuple[Path, ...] = ()) -> str | None:
     if (path / "checkpoints").is_dir():
         config = workdir.read_config(path)
         above = (*above, path.resolve())  # of a folder that says it started from itself
-        found = (_license_of(source, above) for source in (config["init_from"], _teacher(config)))
-        return next((license for license in found if license is not None), None)
+        source = config["init_from"]
+        return _license_of(_teacher(config) if source is None else source, above)
     return said_lib.license_of((path if path.is_dir() else path.parent) / "README.md")
 
 

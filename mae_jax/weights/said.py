@@ -71,6 +71,7 @@ _ORIGIN = {
     "license": _TEXT,
     "teacher": _TEXT,
     "teacher_license": _TEXT,
+    "teacher_sha256": _TEXT,
     "classes": _NAMES,
     "step": _WHOLE,
     "steps": _WHOLE,

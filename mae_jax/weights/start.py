@@ -34,7 +34,7 @@ def read_weights(config) -> dict[str, Any]:
       UsageError: as `read`, or the weights cannot be made to fit.
     """
     weights, patch = _taken(config), None
-    if _pretrains(config):
+    if _reconstructs(config):
         patch = config.model.patch_size
     weights = adapt.fitted(weights, _sides(config.model.image_size), _sides(patch))
     return {"params": keymap.tree(weights.tensors), "tables": {}}
@@ -57,8 +57,9 @@ def pin(config, folders: Iterable[str | Path], key: str = "init_from") -> None:
     if not named.is_name(source):
         return
     for folder in folders:
-        noted = workdir.read_config(folder) if workdir.begun(folder) else {}
-        if named.same(source, noted := config_lib.flatten(noted).get(key)):
+        begun = workdir.read_config(folder) if workdir.begun(folder) else {}
+        noted = config_lib.flatten(begun).get(key)
+        if named.same(source, noted):
             settled = noted
             break
     config.update_from_flattened_dict({key: settled or hub.pinned(source)})
@@ -83,20 +84,20 @@ def adopt(config, folder: str | Path | None = None) -> None:
         pin(config, [folder])
     if folder is not None and workdir.begun(folder):
         noted = workdir.read_config(folder)
-        (fill_open if _pretrains(config) else adopt_architecture)(config, noted)
+        (fill_open if _reconstructs(config) else adopt_architecture)(config, noted)
         return
     weights = _taken(config)
     _check_can_be_trained(config, weights)
     theirs = _settings(config, weights)
-    if _pretrains(config):
+    if _reconstructs(config):
         _check_same(config, theirs["model"], weights)
     else:
         _say_dimensions(config, theirs["model"])
     _check_pixels(config, theirs["data"])
-    (fill_open if _pretrains(config) else adopt_architecture)(config, theirs)
+    (fill_open if _reconstructs(config) else adopt_architecture)(config, theirs)
 
 
-def _pretrains(config) -> bool:
+def _reconstructs(config) -> bool:
     return config.train.objective == "reconstruct"
 
 
@@ -114,7 +115,7 @@ def _taken(config) -> Weights:
 def _read(config) -> Weights:
     if not named.is_name(config.init_from) and not Path(config.init_from).exists():
         raise UsageError(f"init_from {config.init_from!r} does not exist")
-    part = "full" if _pretrains(config) and config.init_part != "encoder" else "encoder"
+    part = "full" if _reconstructs(config) and config.init_part != "encoder" else "encoder"
     sides, given = _sides(config.model.image_size), {}
     # What the source does not say, the config's model section may.
     names = [n for n in ("heads", "decoder_heads", "norm_pix") if config.model[n] is not None]
@@ -150,7 +151,7 @@ def _channels(config, weights: Weights) -> Weights:
                 f"init_channels {turn} is for {len(turn)} channels, and model.channels is {wanted}"
             )
         return adapt.with_channels(weights, len(turn), turn)
-    if not _pretrains(config) or wanted in (None, theirs):
+    if not _reconstructs(config) or wanted in (None, theirs):
         return weights
     if wanted != 1:
         example = tuple(min(c, theirs - 1) for c in range(wanted))
@@ -164,13 +165,15 @@ def _channels(config, weights: Weights) -> Weights:
 def _predicts_other(config, weights: Weights) -> bool:
     """Whether a config predicts other numbers of a patch than a source does."""
     target = config.model.target
+    if target is None and weights.target == "features" and config.train.teacher is not None:
+        target = "features"
     if weights.kind != "full" or target is None:
         return False
     if target not in targets.TARGETS:  # codes of some tokenizer: of which, no source says
         return True
     if target == weights.target == "features":  # of another teacher, maybe
-        theirs = weights.origin.get("config", {}).get("train", {}).get("teacher")
-        return theirs != config.train.teacher
+        given = read(config.train.teacher, part="encoder").encoder().sha256()
+        return weights.origin.get("teacher_sha256") != given
     if target != weights.target:
         return True
     if target != "pca":

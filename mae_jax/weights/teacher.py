@@ -1,10 +1,8 @@
 """What `train.teacher` names, for a run to learn from."""
 
-import hashlib
 from pathlib import Path
 
-import numpy as np
-
+from mae_jax import config as config_lib
 from mae_jax import pixels
 from mae_jax.config.architecture import dimension_arguments
 from mae_jax.errors import UsageError
@@ -32,13 +30,11 @@ def read(config, folder: str | Path | None = None) -> Read | None:
     source = config.train.teacher
     if source is None:
         return None
+    config_lib.validate(config)
     start.pin(config, [] if folder is None else [folder], "train.teacher")
     source = config.train.teacher
     weights = read_weights(source, part="encoder").encoder()
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.tensors.items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor).tobytes())
+    digest = weights.sha256()
     weights = _seeing(weights, config)
     arguments = dict(
         class_token=weights.class_tokens,
@@ -49,10 +45,14 @@ def read(config, folder: str | Path | None = None) -> Read | None:
         scan=config.model.scan,
     )
     teacher = Teacher(
-        weights.dimensions, tuple(sorted(arguments.items())), weights.pixels, weights.class_token
+        weights.dimensions,
+        tuple(sorted(arguments.items())),
+        weights.pixels,
+        # A classifier that averages patches has a class token that nobody reads.
+        class_token=weights.class_token and not weights.mean_pool,
     )
     params = {"encoder": keymap.tree(weights.tensors)["encoder"]}
-    return Read(teacher, str(source), params, digest.hexdigest())
+    return Read(teacher, str(source), params, digest)
 
 
 def _seeing(weights: Weights, config) -> Weights:
@@ -63,10 +63,10 @@ def _seeing(weights: Weights, config) -> Weights:
     except ValueError as error:
         raise UsageError(f"config section model: {error}") from None
     ours, theirs = student.channels, weights.dimensions.channels
-    if ours not in (1, theirs):
+    if ours != theirs and (ours, theirs) != (1, 3):
         raise UsageError(
             f"train.teacher {source} sees images of {theirs} channels, and model.channels is "
-            f"{ours}; a teacher of the same number is needed"
+            f"{ours}; a teacher of the same number is needed, or one of colour for grey images"
         )
     settled = config.copy_and_resolve_references()
     pixels.settle(settled)

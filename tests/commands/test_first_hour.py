@@ -107,7 +107,7 @@ def test_a_warm_up_that_is_most_of_the_run_is_told(small, capsys, tmp_path):
     small.train.warmup_steps = 3
     loop.run(small, tmp_path / "long")
     told = capsys.readouterr().err
-    assert "; the learning rate rises for the first 3, 75% of them: train.warmup_epochs" in told
+    assert "; the learning rate rises for the first 3, 75% of them: the warm-up is that" in told
     assert "would be right for 50%" in told  # beside kNN accuracy
     small.train.warmup_steps = 1
     loop.run(small, tmp_path / "short")

@@ -1,6 +1,7 @@
 """Features of several layers, in float16, in shards, whitened: what `embed` writes of them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 import mae_jax
 from mae_jax import cli
 from mae_jax.data import sources
-from mae_jax.errors import UsageError
+from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.evaluation.whitening import Moments
 from mae_jax.inference import embed, embedded, shards, whiten
 from mae_jax.weights import export
@@ -130,6 +131,18 @@ def test_a_whitening_is_fitted_kept_with_the_export_and_read_back(tmp_path, fold
     by_card = (plain.features[:, 1] - w["features_3.mean"]) @ w["features_3.matrix"]
     np.testing.assert_allclose(made.features[:, 0], by_card, atol=1e-4)
     assert mae_jax.load_encoder(kept).weights.dimensions.depth == 3
+
+
+def test_a_shard_may_be_broken_and_not_all_of_them(tmp_path, encoder, folder):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    shutil.copy(next(folder.rglob("*.png")), broken / "a.png")
+    (broken / "b.png").write_bytes(b"no image")
+    found = shards.embed(encoder, sources.open_images(broken), tmp_path / "out", shard=1)
+    assert found["shards"] == 2 and found["broken"] == 1
+    (broken / "a.png").write_bytes(b"")
+    with pytest.raises(BrokenRecord, match="none of the 2 images can be read"):
+        shards.embed(encoder, sources.open_images(broken), tmp_path / "again", shard=1)
 
 
 def test_standardised_patches_from_shards(tmp_path, encoder, images):

@@ -113,10 +113,38 @@ def test_a_teacher_of_colour_sees_grey_as_three_alike(source, learning, tmp_path
     images = on_the_way(task)["image"]
     expected = mae_jax.load_encoder(tmp_path / "colour")(np.repeat(images, 3, -1), "patches")
     np.testing.assert_allclose(tokens_of(placed, task, images)["taught"], expected, atol=1e-4)
-    other = learning.copy_and_resolve_references()
-    other.train.teacher, other.model.channels = str(source), 3
-    with pytest.raises(UsageError, match="sees images of 1 channels, and model.channels is 3"):
-        pretrain(other, tmp_path / "no")
+    for folder, channels, theirs in ((source, 3, 1), (bands(config, tmp_path / "two"), 1, 2)):
+        learning.train.teacher, learning.model.channels = str(folder), channels
+        with pytest.raises(UsageError, match=f"sees images of {theirs} channels, and model.cha"):
+            pretrain(learning, tmp_path / "no")
+
+
+def bands(config, folder):
+    """A run of two channels."""
+    for name in ("a.npy", "b.npy", "c.npy"):
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        np.save(
+            folder / "data" / name, np.random.default_rng(0).integers(0, 9, (8, 8, 2), np.uint8)
+        )
+    config.data.name, config.data.dir, config.data.folder = None, None, str(folder / "data")
+    config.data.split, config.data.eval_split, config.model.channels = "all", None, 2
+    config.data.mean = config.data.std = (0.5,)
+    config.data.batch_size, config.train.steps, config.train.warmup_epochs = 8, 1, 0
+    loop.run(config, folder / "run", quiet=True)
+    return folder / "run"
+
+
+def test_a_class_token_that_nobody_reads_teaches_nothing(source, learning, tmp_path):
+    """Of a classifier that averages patches."""
+    config = learning.copy_and_resolve_references()
+    config.init_from, config.train.teacher = str(source), None
+    config.train.objective, config.train.steps = "classify", 1
+    mae_jax.finetune(config, workdir=tmp_path / "classes")
+    learning.train.objective, learning.train.teacher = "distill", str(tmp_path / "classes")
+    task, fresh, placed = made(learning)
+    assert not task.objective.teacher.class_token
+    assert fresh.tables.keys() == {"encoder", "target"}
+    assert tokens_of(placed, task, on_the_way(task)["image"]).keys() == {"taught"}
 
 
 def test_the_loss_is_in_deviations_of_the_tokens(taught):
@@ -226,7 +254,9 @@ def test_a_run_learns_and_goes_on_bit_for_bit(taught, source, tmp_path, monkeypa
     assert kept.keys() <= {"encoder", "decoder", "projection"}  # and no teacher
 
 
-def test_a_teacher_that_changed_is_refused(taught, source, tmp_path, monkeypatch):
+def test_a_teacher_that_changed_is_refused(learning, source, tmp_path, monkeypatch):
+    taught = learning
+    taught.train.objective = "distill"
     shutil.copytree(source, tmp_path / "teacher")
     taught.train.teacher = str(tmp_path / "teacher")
     stopped_at(4, taught, tmp_path / "run", monkeypatch)
@@ -239,9 +269,10 @@ def test_a_teacher_that_changed_is_refused(taught, source, tmp_path, monkeypatch
     assert len(losses(tmp_path / "run")) == 8
 
 
-def test_parts_of_a_batch_and_devices_make_the_same(taught, tmp_path):
+def test_parts_of_a_batch_and_devices_make_the_same(learning, tmp_path):
     """Of eight devices the parameters, and the teacher's, are split."""
-    expected = None
+    taught, expected = learning, None
+    taught.train.objective = "distill"
     taught.train.optimizer, taught.train.base_lr = "lars", 10.0  # which is linear in the gradient
     for name, parts, fsdp in (("one", 1, 1), ("parts", 2, 1), ("split", 1, 4)):
         taught.train.accumulate, taught.parallel.fsdp = parts, fsdp
@@ -251,9 +282,10 @@ def test_parts_of_a_batch_and_devices_make_the_same(taught, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=2e-4)
 
 
-def test_two_processes_are_as_two_devices(taught, tmp_path):
-    """Bit for bit, and so is what a kill leaves to be done."""
-    taught.train.steps = 6
+def test_two_processes_are_as_two_devices(learning, tmp_path):
+    """Bit for bit."""
+    taught = learning
+    taught.model.target, taught.train.steps = "features", 6
     path = tmp_path / "config.py"
     settings = {k: v for k, v in flatten(taught.to_dict()).items() if v is not None}
     path.write_text(
@@ -291,14 +323,17 @@ def test_two_processes_are_as_two_devices(taught, tmp_path):
 
 def test_a_student_goes_where_every_encoder_goes(learning, source, tmp_path):
     learning.train.objective = "distill"
-    (source / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    kept = tmp_path / "licensed"
+    export.export(read(source), kept, format="npz", part="encoder", license="cc-by-nc-4.0")
+    learning.train.teacher = str(kept)
     pretrain(learning, tmp_path / "student")
     weights = read(tmp_path / "student")
     assert weights.kind == "encoder" and weights.dimensions.width == 16
     export.export(weights, tmp_path / "out", format="timm", part="encoder")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| teacher | run |" in card
-    assert "license of the teacher" in card
+    assert "| teacher | licensed |" in card
+    assert "| license of the teacher | cc-by-nc-4.0 |" in card and "license: cc-by-nc" in card
+    assert "# ViT encoder taught by another" in card and "tags: [distillation, vit]" in card
     image = np.zeros((1, 8, 8, 1), np.uint8)
     np.testing.assert_allclose(
         mae_jax.load_encoder(tmp_path / "out")(image),
@@ -311,12 +346,17 @@ def test_a_student_goes_where_every_encoder_goes(learning, source, tmp_path):
     assert "eval_accuracy" in found["measures"]
 
 
-def test_features_go_on_with_their_teacher(learning, tmp_path):
+def test_features_go_on_with_their_teacher(learning, source, tmp_path, capsys):
     learning.model.target = "features"
     pretrain(learning, tmp_path / "first")
     learning.init_from, learning.train.base_lr = str(tmp_path / "first"), 0.0
+    shutil.copytree(source, tmp_path / "same")  # which is the same teacher, wherever it lies
+    learning.train.teacher = str(tmp_path / "same")
     pretrain(learning, tmp_path / "on")
     assert same(tmp_path / "first", tmp_path / "on")
+    shutil.rmtree(tmp_path / "same" / "checkpoints" / "8")  # and now it is another
+    mae_jax.pretrain(learning, tmp_path / "other")
+    assert "its encoder and decoder; new: decoder.pred, target" in capsys.readouterr().err
     weights = read(tmp_path / "on")
     assert weights.target == "features" and len(weights.tensors["decoder_pred.bias"]) == 24
     loaded = mae_jax.load(tmp_path / "on")

@@ -13,7 +13,7 @@ from mae_jax.errors import UsageError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 # What columns are called: as here first, or as elsewhere.
-PATHS = ("path", "file_name", "filename", "name")
+PATHS = ("path", "file_name", "name", "filename")
 LABELS = ("label", "class", "labels")
 _COLUMNS = {
     "path": PATHS,
