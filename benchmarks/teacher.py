@@ -19,15 +19,15 @@ SMALL = {"model.width": 36, "model.heads": 4, "model.depth": 4}  # a third of 64
 EPOCHS = 2.0
 
 
+LABELS = ("10", "100")
+THEN = ["configs/fashion/ablation.py:probe", *(f"configs/fashion/labels.py:{n}" for n in LABELS)]
+
+
 def pretraining(teacher=None, **changes):
     config = configs.read("configs/fashion/ablation.py")
     config.train.epochs, config.train.teacher = EPOCHS, teacher and str(teacher)
     config.update_from_flattened_dict(changes)
     return config
-
-
-LABELS = ("10", "100")
-THEN = ["configs/fashion/ablation.py:probe", *(f"configs/fashion/labels.py:{n}" for n in LABELS)]
 
 
 def rows(teacher):
@@ -63,7 +63,7 @@ def main():
         (folder / "row.json").write_text(json.dumps(row, default=str))
         if columns is None:
             columns = [c for c in row if isinstance(row[c], dict) and c != "held-out loss"]
-            print("| | " + " | ".join(columns) + " |\n|---" * (len(columns) + 1) + "|")
+            print(f"| | {' | '.join(columns)} |\n{'|---' * (len(columns) + 1)}|")
         print(f"| {name} | " + " | ".join(shown(row[c]) for c in columns) + " |", flush=True)
     for labels in LABELS:
         for size, changes in (("small", SMALL), ("as the teacher", {})):

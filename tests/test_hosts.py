@@ -141,6 +141,26 @@ def test_two_processes_train_what_one_does(config, arguments, tmp_path):
     assert len(list((tmp_path / "run" / "panels").iterdir())) == 1
 
 
+@pytest.mark.slow
+def test_two_processes_are_taught_what_two_devices_are(config, arguments, tmp_path):
+    """Bit for bit: with both, each of two devices has half of every batch."""
+    config.train.steps = 2
+    loop.run(config, tmp_path / "teacher", quiet=True)
+    *rest, _ = arguments
+    rest += ["--config.model.target=features", f"--config.train.teacher={tmp_path / 'teacher'}"]
+    alone, both = ([*rest, f"--workdir={tmp_path / name}"] for name in ("alone", "both"))
+    for results in (
+        ended([start(alone, 0, 1, free_port(), devices=2)]),
+        ended(pair(both, devices=1)),
+    ):
+        assert not any(code for code, *_ in results), results
+    assert len(losses(tmp_path / "alone")) == 6
+    assert losses(tmp_path / "alone") == losses(tmp_path / "both")
+    one, two = (checkpoint.read_model(str(tmp_path / name)) for name in ("alone", "both"))
+    for kind in ("params", "tables"):
+        jax.tree.map(np.testing.assert_array_equal, one[kind], two[kind])
+
+
 def flip(path, bit=160):
     with path.open("r+b") as file:
         file.seek(bit // 8)

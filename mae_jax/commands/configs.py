@@ -18,7 +18,6 @@ from mae_jax.errors import UsageError
 
 Config = config_dict.ConfigDict | str | Path
 Overrides = Mapping[str, Any] | None
-PRETRAINING = ("reconstruct", "distill")  # what makes an encoder of images alone
 
 
 def read(

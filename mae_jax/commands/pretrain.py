@@ -7,6 +7,7 @@ from typing import Any
 from mae_jax.commands import configs, following
 from mae_jax.commands.flags import ALLOW_CHANGE
 from mae_jax.commands.verb import Verb, text
+from mae_jax.config import PRETRAINING
 
 
 def pretrain(
@@ -35,7 +36,7 @@ def pretrain(
     from mae_jax.train import loop
     from mae_jax.weights import start, teacher
 
-    config = configs.read(config, configs.PRETRAINING, overrides)
+    config = configs.read(config, PRETRAINING, overrides)
     start.adopt(config, workdir)
     return loop.run(
         config,

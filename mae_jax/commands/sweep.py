@@ -6,6 +6,7 @@ from typing import Any
 
 from mae_jax.commands import configs
 from mae_jax.commands.verb import Flag, Verb, text
+from mae_jax.config import PRETRAINING
 from mae_jax.errors import UsageError
 from mae_jax.studies import grid as grids
 
@@ -49,11 +50,8 @@ def sweep(
     """
     from mae_jax.studies import sweep
 
-    config, named, values = (
-        configs.read(config, configs.PRETRAINING, overrides),
-        _named(then),
-        grid or {},
-    )
+    config = configs.read(config, PRETRAINING, overrides)
+    named, values = _named(then), grid or {}
     if search is not None:
         grids_own = dict(index=index, of=of, extend=extend, rerun_diverged=rerun_diverged)
         for name, value in grids_own.items():

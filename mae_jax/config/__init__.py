@@ -12,10 +12,12 @@ from mae_jax.config.reading import (
     with_defaults,
 )
 from mae_jax.config.resuming import DATA, MAY_CHANGE, SHAPES, changes, check_allowed, differences
+from mae_jax.config.schema import PRETRAINING
 
 __all__ = [
     "DATA",
     "MAY_CHANGE",
+    "PRETRAINING",
     "SHAPES",
     "changes",
     "check_allowed",

@@ -15,6 +15,8 @@ from mae_jax.config.key import (
     within,
 )
 
+PRETRAINING = ("reconstruct", "distill")  # what makes an encoder of images alone
+
 SCHEMA: dict[str, Any] = {
     "seed": Key(
         0, "decides data order, augmentation, masks and initial parameters", **within(0, 2**32 - 1)
@@ -139,7 +141,7 @@ SCHEMA: dict[str, Any] = {
             "reconstruct",
             "what is learned: reconstruct, hidden patches; distill, the tokens of train.teacher; "
             "classify, classes; probe, these by a linear probe of the class token",
-            **one_of("reconstruct", "distill", "classify", "probe"),
+            **one_of(*PRETRAINING, "classify", "probe"),
         ),
         "teacher": Key(
             None,

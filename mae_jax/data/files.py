@@ -35,9 +35,11 @@ class Files(Protocol):
 
     Attributes:
       said: what is known of them beside their names.
+      left_out: in words, what else lies there that shows something and is not read; or nothing.
     """
 
     said: Said
+    left_out: str = ""
 
     def __len__(self) -> int: ...
 
@@ -95,11 +97,7 @@ class Listed(Files):
 
 
 class FolderFiles(Listed):
-    """Image files below a folder of a local disk.
-
-    Attributes:
-      left_out: in words, what else lies there that shows something and is not read; or nothing.
-    """
+    """Image files below a folder of a local disk."""
 
     def __init__(self, folder: str):
         self._root = folder

@@ -42,7 +42,7 @@ class FolderSource(Source):
         self, folder: str, split: str, classes: Sequence[str] = (), *, unread: bool = False
     ):
         self._files, self._unread = open_files(folder), unread
-        self.left_out = getattr(self._files, "left_out", "")
+        self.left_out = self._files.left_out
         if not len(self._files):
             raise UsageError(
                 f"data.folder {folder!r} has no images{others_in(folder)}; known are files ending "

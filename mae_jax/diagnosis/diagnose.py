@@ -151,7 +151,7 @@ def _sampled(source, pixels: Pixels, count, what) -> measure.Sample:
 
 def _start(weights: Weights, run: _Run | None) -> measure.Model | None:
     """The model that the run began with; None where that is not known."""
-    if run is None or run.config.train.objective not in ("reconstruct", "distill"):
+    if run is None or run.config.train.objective not in config_lib.PRETRAINING:
         return None
     if run.config.init_from is not None:
         return _other_start(weights, run.config)

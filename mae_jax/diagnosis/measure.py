@@ -79,9 +79,7 @@ class Model:
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _features(graphdef, state, pixels, images):
-    encoder = nnx.merge(graphdef, state).encoder
-    tokens = encoder(pixels.standardise(images))
-    return tokens[:, encoder.tokens :].astype(jnp.float32).mean(1)
+    return nnx.merge(graphdef, state).encoder.mean_patches(pixels.standardise(images))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

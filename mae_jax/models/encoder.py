@@ -235,6 +235,10 @@ class Encoder(nnx.Module):
             x_BND = jnp.concatenate([cls, x_BND], axis=1)
         return x_BND
 
+    def mean_patches(self, images: jax.Array) -> jax.Array:
+        """Of standardised images (B, D) float32: patch tokens, nothing hidden, averaged."""
+        return self(images)[:, self.tokens :].astype(jnp.float32).mean(1)
+
     def class_features(self, x_BND: jax.Array) -> jax.Array:
         """Of the encoder's output, (B, D): the class token, or the mean of several."""
         if self.read_tokens == 1:

@@ -95,32 +95,42 @@ class PrincipalComponents(Target):
         return super().picture(rest_BNP + self.mean[...][None, None], patches_BNP, known_BNP)
 
 
-class Tokens(Target):
-    """Which of `size` codes a tokenizer gives the patch, by cross-entropy (as BEiT does).
+class Told(Target):
+    """What comes with the batch, as `codes`, as it is not a function of the patch alone.
 
-    Codes come with the batch, as they are not a function of the patch alone.
+    Attributes:
+      name: of what is predicted.
+      giver: who says it.
     """
 
     pictured = separable = False
+    name: str
+    giver: str
+
+    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
+        raise ValueError(f"a model that predicts {self.name} needs codes=, those of {self.giver}")
+
+    def picture(
+        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
+    ) -> jax.Array:
+        raise ValueError(f"{self.name} cannot be drawn")
+
+
+class Tokens(Told):
+    """Which of `size` codes a tokenizer gives the patch, by cross-entropy (as BEiT does)."""
+
+    name, giver = "tokens", "a tokenizer"
 
     def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
         if size is None or size < 2:
             raise ValueError(f"target_size {size} must be how many tokens there are, at least 2")
         self.values = size
 
-    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
-        raise ValueError("a model that predicts tokens needs codes=, those of a tokenizer")
-
     def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(pred, true)[..., None]
 
-    def picture(
-        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
-    ) -> jax.Array:
-        raise ValueError("tokens cannot be drawn")
 
-
-class Features(Target):
+class Features(Told):
     """A teacher's token of the patch, `size` numbers, by the mean square (as MVP does).
 
     Each number is compared in its own deviations from its own mean over the training images, which
@@ -128,11 +138,9 @@ class Features(Target):
     of all patches has a loss of 1, however alike the teacher's tokens are, and no number counts for
     more because it varies more (as in Theia, Shang et al., arXiv:2407.20179). MAE's own tokens have
     most of their length in common.
-
-    Tokens come with the batch, as they are not a function of the patch alone.
     """
 
-    pictured = separable = False
+    name, giver = "features", "a teacher"
 
     def __init__(self, pixels: int, *, norm_pix: bool, size: int | None = None):
         if size is None or size < 1:
@@ -141,18 +149,10 @@ class Features(Target):
         self.mean = FixedTable(jnp.zeros((size,)))
         self.deviation = FixedTable(jnp.ones((size,)))
 
-    def __call__(self, patches_BNP: jax.Array, known_BNP: jax.Array | None = None) -> jax.Array:
-        raise ValueError("a model that predicts features needs codes=, the tokens of a teacher")
-
     def errors(self, pred: jax.Array, true: jax.Array) -> jax.Array:
         shape = (1,) * (true.ndim - 1) + (-1,)
         mean, deviation = (table[...].reshape(shape) for table in (self.mean, self.deviation))
         return jnp.square(pred - (true - mean) / deviation)
-
-    def picture(
-        self, pred: jax.Array, patches_BNP: jax.Array, known_BNP: jax.Array | None = None
-    ) -> jax.Array:
-        raise ValueError("features cannot be drawn")
 
 
 COMPONENTS = 96  # as in the paper's table 1d

@@ -2,6 +2,7 @@
 
 import json
 
+from mae_jax.config import PRETRAINING
 from mae_jax.reports import pictures, words
 from mae_jax.reports.blocks import Cell, Pictures, Table, Text
 from mae_jax.reports.read import Run
@@ -16,7 +17,7 @@ def of_run(run: Run, notes: list[str]) -> list:
     Args:
       notes: gets a sentence for what cannot be read, or is not there.
     """
-    if run.config.get("train.objective") not in ("reconstruct", "distill"):
+    if run.config.get("train.objective") not in PRETRAINING:
         return []
     measured, blocks = _measured(run), []
     if measured is not None:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mae_jax.config import PRETRAINING
 from mae_jax.reports.read import Run
 
 # What rows of studies call other than the config does.
@@ -42,8 +43,7 @@ def step_seconds(runs: Sequence[Run], rows: Mapping[str, int], count: int) -> li
 
 def _leading(runs):
     """Those that pre-train, where there are any: what follows has other settings."""
-    first = ("reconstruct", "distill")
-    return [r for r in runs if r.config.get("train.objective") in first] or list(runs)
+    return [r for r in runs if r.config.get("train.objective") in PRETRAINING] or list(runs)
 
 
 def _fits(row, config) -> bool:

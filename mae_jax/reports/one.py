@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mae_jax.config import PRETRAINING
 from mae_jax.reports import curves, learning, pictures, settings, words
 from mae_jax.reports.blocks import Cell, Figures, Pictures, Section, Table, Text
 from mae_jax.reports.read import Run
@@ -101,7 +102,7 @@ def _features(run, notes):
     path = run.folder / "features.png"
     if path.is_file():
         return [Pictures(pictures.some([("features.png", path)], notes))]
-    if run.config.get("train.objective") in ("reconstruct", "distill") and run.checkpoints:
+    if run.config.get("train.objective") in PRETRAINING and run.checkpoints:
         notes.append(
             "There is no features.png: mae-jax features WORKDIR --images=IMAGES "
             "--out=WORKDIR/features.png makes one, of images of your choice"

@@ -13,7 +13,7 @@ from mae_jax.models.fast import ways
 from mae_jax.models.vit import VisionTransformer
 from mae_jax.pixels import Pixels
 from mae_jax.train import mixing
-from mae_jax.train.objectives import Batch, Objective, model_arguments
+from mae_jax.train.objectives import Batch, Objective, encoder_arguments
 
 _TOP = 5
 
@@ -44,11 +44,9 @@ class Classify(Objective):
         """A classifier, or a linear probe, as `train.objective` says."""
         model, train = config.model, config.train
         probe = train.objective == "probe"
-        arguments = model_arguments(config) | dict(
+        arguments = encoder_arguments(config) | dict(
             classes=classes, pool=model.pool, normalise_head=probe
         )
-        for name in ("decoder_width", "decoder_depth", "decoder_heads"):
-            del arguments[name]
         plain = cls(tuple(sorted(arguments.items())), Pixels.from_config(config))
         trained = 0 if probe else train.trained_blocks
         if trained is not None:

@@ -10,7 +10,7 @@ from mae_jax.models.fast import ways
 from mae_jax.models.student import Student
 from mae_jax.pixels import Pixels
 from mae_jax.train import teacher as teacher_lib
-from mae_jax.train.objectives import Batch, Objective, encoder_arguments, pooled_patches
+from mae_jax.train.objectives import Batch, Objective, encoder_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,6 @@ class Distill(Objective):
 
     def measure(self, model: Student, batch: Batch) -> Batch:
         return {"loss": self._losses(model, batch)}
-
-    def features(self, model: Student, batch: Batch) -> jax.Array:
-        """(B, D) float32: the encoder's patch tokens, averaged."""
-        return pooled_patches(model.encoder, self.pixels.standardise(batch["image"]))
 
     def _losses(self, model, batch):
         images = self.pixels.standardise(batch["image"])

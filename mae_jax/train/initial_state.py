@@ -71,12 +71,14 @@ def create(
     task: Task,
     layout: Layout,
     read_weights: Callable[[Any], dict[str, Any]],
-    teacher: Any = None,
+    teacher: Any,
+    say: Callable[[str], None],
 ) -> tuple[state.TrainState, str | None]:
     """A new state, with what a run takes of what `init_from` names, if it names anything.
 
     Args:
       teacher: arrays of the objective's, as of `step.train_step`.
+      say: as of `measured_tables.completed`.
 
     Returns:
       The state, and a line about where it comes from; None of a run from scratch.
@@ -86,7 +88,7 @@ def create(
     """
     config = task.config
     fresh = state.create(task.objective, task.recipe, config.seed, layout)
-    fresh = measured_tables.completed(task, layout, fresh, teacher)
+    fresh = measured_tables.completed(task, layout, fresh, teacher, say)
     if config.init_from is None:
         return fresh, None
     source, parts = read_weights(config), ["encoder"]

@@ -311,7 +311,9 @@ class _Run:
             )
         resumed = initial_state.restore(self.manager, template, self.identity, self.allowed)
         if resumed is None:
-            made, line = initial_state.create(task, self.layout, self.read_weights, self.teacher)
+            made, line = initial_state.create(
+                task, self.layout, self.read_weights, self.teacher, self.teller.say
+            )
             if line is not None:
                 self.teller.say(line)
             return made, 0

@@ -6,6 +6,7 @@ follow from the data and the seed. All processes get the same.
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,6 @@ import numpy as np
 
 from mae_jax import beats, hosts
 from mae_jax.data import loader
-from mae_jax.data.progress import say
 from mae_jax.models import patches
 from mae_jax.models.targets import Target
 from mae_jax.parallel import Layout
@@ -31,7 +31,11 @@ _OF_TOKENS = {teacher_lib.PATCHES: "target", teacher_lib.CLASS: "class_target"}
 
 
 def completed(
-    task: Task, layout: Layout, fresh: state_lib.TrainState, teacher: Any
+    task: Task,
+    layout: Layout,
+    fresh: state_lib.TrainState,
+    teacher: Any,
+    say: Callable[[str], None],
 ) -> state_lib.TrainState:
     """A new state with what its targets are measured by.
 
@@ -39,9 +43,12 @@ def completed(
       layout: of the state.
       fresh: as `state.create` gives it.
       teacher: arrays of the objective's, as of `step.train_step`.
+      say: tells the person watching what takes a while.
     """
     objective, found = task.objective, {}
     if objective.teacher is not None:
+        images = _steps(task) * task.config.data.batch_size
+        say(f"the teacher looks at {images} images, to measure how its tokens differ")
         found = spread(task, layout, fresh, teacher)
     elif isinstance(objective, Reconstruct) and objective.needs_directions:
         found = {"target": directions(task)}
@@ -57,10 +64,8 @@ def spread(
 ) -> dict[str, dict[str, np.ndarray]]:
     """The tables of `targets.Features`, float32, `mean` and `deviation` (V,), by their module."""
     config, size = task.config, task.config.data.batch_size
-    steps = max(1, min(_IMAGES, len(task.train)) // size)
-    say(f"the teacher looks at {steps * size} images, to measure how its tokens differ")
     measured: dict[str, list[np.ndarray]] = {}
-    with contextlib.closing(task.batches(layout, steps=steps)) as batches:
+    with contextlib.closing(task.batches(layout, steps=_steps(task))) as batches:
         for batch in batches:
             beats.other("measuring what the teacher says")
             found = step_lib.apply(
@@ -83,6 +88,10 @@ def spread(
         values = {"mean": means.mean(0), "deviation": np.maximum(np.sqrt(variance), least)}
         tables[_OF_TOKENS[name]] = {n: value.astype(np.float32) for n, value in values.items()}
     return tables
+
+
+def _steps(task):
+    return max(1, min(_IMAGES, len(task.train)) // task.config.data.batch_size)
 
 
 def directions(task: Task) -> dict[str, np.ndarray]:

@@ -50,11 +50,6 @@ def encoder_arguments(config) -> dict[str, Any]:
     return {name: value for name, value in given.items() if not name.startswith("decoder_")}
 
 
-def pooled_patches(encoder: Encoder, images: jax.Array) -> jax.Array:
-    """Of standardised images (B, D) float32: patch tokens, nothing hidden, averaged."""
-    return encoder(images)[:, encoder.tokens :].astype(jnp.float32).mean(1)
-
-
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """What every task shares.
@@ -144,6 +139,10 @@ class Objective:
     def measure(self, model: nnx.Module, batch: Batch) -> Batch:
         """Measures of every sample of a drawn batch, each (B,) float32."""
         raise NotImplementedError
+
+    def features(self, model: nnx.Module, batch: Batch) -> jax.Array:
+        """Of every sample, (B, D) float32; see `Encoder.mean_patches`."""
+        return model.encoder.mean_patches(self.pixels.standardise(batch["image"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,10 +251,6 @@ class Reconstruct(Objective):
         if not model.target.pictured:
             return None, output.mask
         return self.pixels.restored(model.predicted_images(images, output, known)), output.mask
-
-    def features(self, model: MaskedAutoencoder, batch: Batch) -> jax.Array:
-        """As of `pooled_patches`."""
-        return pooled_patches(model.encoder, self.pixels.standardise(batch["image"]))
 
 
 def _wanted(batch):

@@ -179,9 +179,9 @@ def _of_run(path, config, found):
             measures |= line
     said["origin"] = {
         "license": _license(path),
-        "teacher": _teacher(config.to_dict()),
+        "teacher": config.train.teacher,
         "teacher_sha256": found["position"].get("teacher"),
-        "teacher_license": _license_of(_teacher(config.to_dict())),
+        "teacher_license": _license_of(config.train.teacher),
         "source": str(path),
         "step": found["step"],
         "steps": found["position"].get("steps"),
@@ -218,8 +218,8 @@ def _license(path: Path, above: tuple[Path, ...] = ()) -> str | None:
     if (path / "checkpoints").is_dir():
         config = workdir.read_config(path)
         above = (*above, path.resolve())  # of a folder that says it started from itself
-        source = config["init_from"]
-        return _license_of(_teacher(config) if source is None else source, above)
+        started, taught = config["init_from"], config["train"]["teacher"]
+        return _license_of(taught if started is None else started, above)
     return said_lib.license_of((path if path.is_dir() else path.parent) / "README.md")
 
 
@@ -229,10 +229,6 @@ def _license_of(source: Any, above: tuple[Path, ...] = ()) -> str | None:
         return said_lib.license_of(found) if found is not None else None
     known = isinstance(source, str) and Path(source).resolve() not in above
     return _license(Path(source), above) if known else None
-
-
-def _teacher(config: dict[str, Any]) -> str | None:
-    return config["train"]["teacher"]
 
 
 def sha256(path: Path) -> str:

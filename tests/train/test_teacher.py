@@ -1,11 +1,7 @@
 """Learning from the tokens of a frozen encoder: students, and features as the target."""
 
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -15,7 +11,6 @@ from flax import nnx
 import mae_jax
 from mae_jax import config as config_lib
 from mae_jax import parallel
-from mae_jax.config import flatten
 from mae_jax.errors import Preempted, UsageError
 from mae_jax.train import loop, measured_tables, metrics, state, step
 from mae_jax.train import teacher as teacher_lib
@@ -63,7 +58,7 @@ def made(config, layout=ONE):
     task = prepare(config, layout.mesh.size, teacher=given.teacher)
     placed = teacher_lib.place(given, task.objective.attention, layout)
     fresh = state.create(task.objective, task.recipe, 0, layout)
-    return task, measured_tables.completed(task, layout, fresh, placed), placed
+    return task, measured_tables.completed(task, layout, fresh, placed, print), placed
 
 
 def pretrain(config, folder, **how):
@@ -245,7 +240,7 @@ def test_a_run_learns_and_goes_on_bit_for_bit(taught, source, tmp_path, monkeypa
     stopped_at(4, taught, tmp_path / "parts", monkeypatch)
     shutil.copytree(source, tmp_path / "moved")
     taught.train.teacher = str(tmp_path / "moved")
-    with pytest.raises(UsageError, match="train.teacher: .*source.*moved|train.teacher: "):
+    with pytest.raises(UsageError, match="train.teacher: "):
         pretrain(taught, tmp_path / "parts")  # what lies elsewhere may be another
     pretrain(taught, tmp_path / "parts", allow_change=["train.teacher"])
     assert losses(tmp_path / "parts") == found
@@ -280,45 +275,6 @@ def test_parts_of_a_batch_and_devices_make_the_same(learning, tmp_path):
         found = np.array(list(losses(tmp_path / name).values()))
         expected = found if expected is None else expected
         np.testing.assert_allclose(found, expected, rtol=2e-4)
-
-
-def test_two_processes_are_as_two_devices(learning, tmp_path):
-    """Bit for bit."""
-    taught = learning
-    taught.model.target, taught.train.steps = "features", 6
-    path = tmp_path / "config.py"
-    settings = {k: v for k, v in flatten(taught.to_dict()).items() if v is not None}
-    path.write_text(
-        "from mae_jax.config import default_config\n"
-        "def get_config():\n    c = default_config()\n"
-        f"    c.update_from_flattened_dict({settings!r})\n    return c\n"
-    )
-
-    def command(name, devices, *place):
-        xla = f"--xla_force_host_platform_device_count={devices} "
-        return subprocess.Popen(
-            [sys.executable, "-m", "mae_jax.cli", "pretrain", f"--config={path}",
-             f"--workdir={tmp_path / name}", *place],
-            env=os.environ | {"XLA_FLAGS": xla + "--xla_backend_optimization_level=0"},
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def end(*processes):
-        for process in processes:
-            _, error = process.communicate(timeout=300)
-            assert process.returncode == 0, error[-3000:]
-
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    end(command("one", 2))
-    end(*(
-        command("two", 1, f"--coordinator=localhost:{port}", "--num_processes=2",
-                f"--process_id={number}")
-        for number in range(2)
-    ))  # fmt: skip
-    assert losses(tmp_path / "one") == losses(tmp_path / "two")
-    assert same(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_student_goes_where_every_encoder_goes(learning, source, tmp_path):
@@ -427,18 +383,6 @@ def test_a_sweep_over_teachers(learning, source, tmp_path):
     found = mae_jax.sweep(learning, tmp_path / "sweep", grid=grid, seeds=1)
     one, other = (row["held-out loss"]["mean"] for row in found["rows"])
     assert one != other
-
-
-def test_without_a_teacher_the_program_knows_of_none(digits_config):
-    """The arguments of the compiled step are those of a state, a batch, a seed and rates."""
-    task = prepare(digits_config, 1)
-    fresh = state.create(task.objective, task.recipe, 0, ONE)
-    batch = step.put(on_the_way(task, 16), ONE, 16)
-    how = dict(objective=task.objective, recipe=task.recipe, layout=ONE)
-    text = step.lowered(fresh, batch, np.uint32(0), **how).as_text()
-    assert "taught" not in text
-    given = len(jax.tree.leaves((fresh, batch))) + 1 + len(task.recipe.rates())
-    assert text.split("func.func public @main(")[1].split(") -> ")[0].count("%arg") <= given
 
 
 def test_an_encoder_begins_as_one_that_reconstructs(learning):
