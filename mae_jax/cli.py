@@ -131,9 +131,10 @@ def _begin(verb, values: dict[str, Any]) -> bool:
         )
         print(hosts.describe(cluster), file=sys.stderr, flush=True)
         first = hosts.is_first()
-    from mae_jax.train import host_memory  # not above: it brings jax
+    from mae_jax.train import compilation, host_memory  # not above: they bring jax
 
     host_memory.keep()
+    compilation.keep()
     return first
 
 

@@ -15,6 +15,7 @@ USUAL = {
     "class_token": True,
     "class_tokens": 1,
     "mask_tokens_in_encoder": False,
+    "decoder_attention": "self",
 }
 
 # What is adopted of another run, or of weights.
@@ -37,6 +38,7 @@ _OF_MODEL = (
     "norm_pix",
     "target",
     "mask_tokens_in_encoder",
+    "decoder_attention",
 )
 _OF_DATA = ("pixels", "mean", "std", "nodata", "eval_crop")
 

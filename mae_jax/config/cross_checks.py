@@ -90,6 +90,12 @@ def check_together(config: config_dict.ConfigDict, *, trains: bool) -> None:
 
     try:
         dimensions = sizes.resolve(**dimension_arguments(config))
+        sizes.check_decoding(
+            model.decode_ratio,
+            model.decoder_attention,
+            model.loss_on,
+            model.mask_tokens_in_encoder,
+        )
         if train.objective == "reconstruct":
             sizes.check_mask_ratio(model.mask_ratio, dimensions.grid, model.mask_unit)
     except ValueError as error:

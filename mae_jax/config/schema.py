@@ -79,6 +79,19 @@ SCHEMA: dict[str, Any] = {
         "loss_on": Key(
             "hidden", "patches that are predicted and compared", **one_of("hidden", "all")
         ),
+        "decode_ratio": Key(
+            1.0,
+            "share of the hidden patches, others in every step, that training decodes and compares",
+            allowed=lambda value: 0 < value <= 1,
+            range="above 0 and at most 1",
+        ),
+        "decoder_attention": Key(
+            None,
+            "self: all tokens of the decoder look at all; cross: hidden patches look at visible "
+            "ones alone (CrossMAE); unset: as init_from, or self",
+            kind=str,
+            **one_of("self", "cross"),
+        ),
         "norm_pix": Key(
             None,
             "normalise each patch by its mean and deviation, before it is compared; unset: as "

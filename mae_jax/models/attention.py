@@ -1,4 +1,4 @@
-"""Multi-head self-attention (Vaswani et al. 2017)."""
+"""Multi-head attention (Vaswani et al. 2017)."""
 
 from typing import Protocol
 
@@ -34,11 +34,25 @@ def attend(
     Returns:
       (B, N, D), or (B, queries, D).
     """
+    return look(x_BND, x_BND[:, :queries], qkv, out, heads)
+
+
+def look(seen_BKD: jax.Array, x_BQD: jax.Array, qkv: Affine, out: Affine, heads: int) -> jax.Array:
+    """The same of tokens that look at others, and not at themselves.
+
+    Args:
+      seen_BKD: tokens, which keys and values are made from.
+      x_BQD: those that look, of which queries are made.
+      qkv: as of `attend`; so are `out` and `heads`.
+
+    Returns:
+      (B, Q, D).
+    """
     to_q, to_k, to_v = kinds(qkv)
-    q, k, v = to_q(x_BND[:, :queries]), to_k(x_BND), to_v(x_BND)
-    q *= scale(x_BND, heads)
+    q, k, v = to_q(x_BQD), to_k(seen_BKD), to_v(seen_BKD)
+    q *= scale(x_BQD, heads)
     q, k, v = (split_heads(x, heads) for x in (q, k, v))
-    weights = _weigh(q, k).astype(x_BND.dtype)
+    weights = _weigh(q, k).astype(x_BQD.dtype)
     with jax.named_scope("attention"):  # by which `plan` knows it
         mixed = products.mix(weights, v)
     return out(join_heads(mixed))

@@ -10,7 +10,7 @@ from flax import nnx
 from flax.typing import Dtype
 
 from mae_jax.models import masking, patches, sizes, targets
-from mae_jax.models.decoder import Decoder
+from mae_jax.models.decoder import DECODERS
 from mae_jax.models.encoder import Encoder
 from mae_jax.models.fast import ways
 
@@ -50,6 +50,10 @@ class MaskedAutoencoder(nnx.Module):
         a call needs `noise`.
       mask_unit: patches along every axis that are hidden together, or none of them.
       loss_on: "hidden" patches, or "all".
+      decode_ratio: share of the hidden patches that `loss` is of and the decoder works on; a call
+        predicts all.
+      decoder_attention: "self", every token of the decoder looks at all; or "cross", hidden
+        patches look at visible ones alone (`decoder.CrossDecoder`).
       norm_pix: whether the target is normalised by each patch's own mean and deviation.
       target: what is predicted of a patch, "pixels", "pca", "tokens" or "features"; see `targets`.
       target_size: how many PCA coefficients, different tokens, or numbers of a teacher's token.
@@ -83,6 +87,8 @@ class MaskedAutoencoder(nnx.Module):
         sampling: str | masking.Sampling = "random",
         mask_unit: int = 1,
         loss_on: str = "hidden",
+        decode_ratio: float = 1.0,
+        decoder_attention: str = "self",
         norm_pix: bool = True,
         target: str = "pixels",
         target_size: int | None = None,
@@ -113,7 +119,8 @@ class MaskedAutoencoder(nnx.Module):
         self.mask_ratio, self.sampling, self.mask_unit = mask_ratio, sampling, mask_unit
         if loss_on not in ("hidden", "all"):
             raise ValueError(f"loss_on {loss_on!r} is unknown; known are hidden, all")
-        self.loss_on, self.norm_pix = loss_on, norm_pix
+        sizes.check_decoding(decode_ratio, decoder_attention, loss_on, mask_tokens_in_encoder)
+        self.loss_on, self.norm_pix, self.decode_ratio = loss_on, norm_pix, decode_ratio
         self.mask_tokens_in_encoder = mask_tokens_in_encoder
         common = dict(
             class_token=class_token,
@@ -127,7 +134,9 @@ class MaskedAutoencoder(nnx.Module):
         pixels = math.prod(d.patch_size) * d.channels
         self.target = targets.make(target, pixels, norm_pix=norm_pix, size=target_size)
         values = self.target.values
-        self.decoder = Decoder(d, values, mask_token=not mask_tokens_in_encoder, **common)
+        self.decoder = DECODERS[decoder_attention](
+            d, values, mask_token=not mask_tokens_in_encoder, **common
+        )
 
     def __call__(
         self,
@@ -176,6 +185,9 @@ class MaskedAutoencoder(nnx.Module):
     ) -> jax.Array:
         """The loss of a call, scalar float32, from predictions of the patches it is of alone.
 
+        With a `decode_ratio` below 1 it is the mean over so many of the hidden patches, those of
+        lowest noise.
+
         Args:
           images: (B, *spatial, C), of any type that `standardise` takes.
           noise: (B, N), as of a call.
@@ -186,6 +198,8 @@ class MaskedAutoencoder(nnx.Module):
           codes: as of a call.
         """
         masks = self.draw_masks(images, mask_ratio=self.mask_ratio, noise=noise)
+        decoded = masking.decoded_patches(masks.hide_BM.shape[1], self.decode_ratio)
+        masks = masks._replace(hide_BM=masks.hide_BM[:, :decoded])
         patches_BNP = patches.patchify(images, self.dimensions.patch_size)
         if self.mask_tokens_in_encoder:
             seen, where = patches_BNP, dict(mask_BN=masks.mask_BN)

@@ -63,6 +63,21 @@ def from_noise(noise_BN: jax.Array, kept: int) -> Masking:
     return Masking(order_BN[:, :kept], order_BN[:, kept:], restore_BN, mask_BN)
 
 
+def decoded_patches(hidden: int, decode_ratio: float) -> int:
+    """How many of an image's hidden patches a share of them is, one at least."""
+    return max(1, round(hidden * decode_ratio))
+
+
+def shuffle_hidden(noise_BN: jax.Array, key: jax.Array, kept: int) -> jax.Array:
+    """Noise of the same masks in which the hidden patches stand in a random order.
+
+    So the first of them are a random share, however the masks were drawn.
+    """
+    rank_BN = jnp.argsort(jnp.argsort(noise_BN, axis=1, stable=True), axis=1) - kept
+    random_BN = jax.random.uniform(key, noise_BN.shape)
+    return jnp.where(rank_BN < 0, rank_BN.astype(jnp.float32), random_BN)
+
+
 def random_noise(key: jax.Array, batch: int, grid: Sequence[int]) -> jax.Array:
     """Uniform random sampling without replacement, (B, N): the paper's default."""
     return jax.random.uniform(key, (batch, int(np.prod(grid))))

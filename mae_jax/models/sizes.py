@@ -154,6 +154,26 @@ def check_images(images: jax.Array, d: Dimensions) -> None:
         )
 
 
+def check_decoding(
+    decode_ratio: float, decoder_attention: str, loss_on: str, mask_tokens_in_encoder: bool
+) -> None:
+    """Raises ValueError unless these, each as of `mae.MaskedAutoencoder`, go together."""
+    if not 0 < decode_ratio <= 1:
+        raise ValueError(f"decode_ratio {decode_ratio} must be above 0 and at most 1")
+    if decode_ratio < 1 and loss_on != "hidden":
+        raise ValueError(
+            f"decode_ratio {decode_ratio} is of hidden patches, and loss_on is {loss_on!r}; leave "
+            "one of them out"
+        )
+    if decoder_attention not in ("self", "cross"):
+        raise ValueError(f"decoder_attention {decoder_attention!r} must be self or cross")
+    if decoder_attention == "cross" and mask_tokens_in_encoder:
+        raise ValueError(
+            "with decoder_attention 'cross' hidden patches look at what the encoder says of "
+            "visible ones, and mask_tokens_in_encoder shows it all; leave one of them out"
+        )
+
+
 def check_mask_ratio(mask_ratio: float, grid: Sequence[int], unit: int = 1) -> None:
     """Raises ValueError unless `mask_ratio` leaves a visible and a hidden unit of patches.
 

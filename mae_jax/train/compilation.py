@@ -1,7 +1,9 @@
 """What XLA is asked for when it compiles training steps."""
 
+import contextlib
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 import jax
@@ -29,17 +31,35 @@ def options(platform: str, width: int) -> dict[str, bool | str]:
     return {name: value for group in wanted if _takes(**group) for name, value in group.items()}
 
 
-def keep(folder: Path) -> None:
+# Folders that were chosen here, and not by who started this process.
+_chosen: set[str] = set()
+
+
+def keep(folder: Path | None = None) -> None:
     """Keeps compiled programs in a folder, for other processes to find there, unless JAX was told
     where by its own JAX_COMPILATION_CACHE_DIR.
+
+    JAX tells them apart by all that decides them, its own version included; programs of other kinds
+    of devices lie in other folders.
+
+    Args:
+      folder: by default `mae_jax/programs` in the user's cache, if there can be one.
     """
-    if jax.config.jax_compilation_cache_dir is None:
-        kind = jax.devices()[0].device_kind + (
-            _processor() if jax.default_backend() == "cpu" else ""
-        )
-        name = f"{jax.default_backend()}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
-        jax.config.update("jax_compilation_cache_dir", str(folder / name))
+    if jax.config.jax_compilation_cache_dir not in (None, *_chosen):
+        return
+    kind = jax.devices()[0].device_kind + (_processor() if jax.default_backend() == "cpu" else "")
+    name = f"{jax.default_backend()}-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
+    chosen = (folder or _of_user()) / name
+    with contextlib.suppress(OSError):  # a home that cannot be written: nothing is kept
+        chosen.mkdir(parents=True, exist_ok=True)
+        _chosen.add(str(chosen))
+        jax.config.update("jax_compilation_cache_dir", str(chosen))
         compilation_cache.reset_cache()  # what was compiled before settled that there is none
+
+
+def _of_user() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "mae_jax" / "programs"
 
 
 def _processor() -> str:

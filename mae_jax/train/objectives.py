@@ -5,6 +5,7 @@ that has an equal one.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from mae_jax.errors import UsageError
 from mae_jax.models import flops, masking, sizes, targets
 from mae_jax.models.encoder import Encoder
 from mae_jax.models.fast import ways
+from mae_jax.models.keys import Keys
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.pixels import Pixels
 from mae_jax.train import own
@@ -86,7 +88,7 @@ class Objective:
 
     def abstract(self, attention: ways.Way = ways.PLAIN) -> nnx.Module:
         """The model with shapes in the place of its arrays."""
-        return nnx.eval_shape(lambda: self.create(nnx.Rngs(0), attention))
+        return nnx.merge(*_abstract(self, attention))
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with the random numbers that its samples need, drawn at its full shape."""
@@ -145,6 +147,12 @@ class Objective:
         return model.encoder.mean_patches(self.pixels.standardise(batch["image"]))
 
 
+@functools.lru_cache(maxsize=32)
+def _abstract(objective, attention):
+    # Kept, as it takes seconds for a large model, and every program of a run asks for it.
+    return nnx.split(nnx.eval_shape(lambda: objective.create(Keys(0), attention)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Reconstruct(Objective):
     """Predict hidden patches (paper, section 3).
@@ -185,6 +193,8 @@ class Reconstruct(Objective):
             sampling=model.sampling,
             mask_unit=model.mask_unit,
             loss_on=model.loss_on,
+            decode_ratio=model.decode_ratio,
+            decoder_attention=model.decoder_attention,
             norm_pix=model.norm_pix,
             target=target,
             target_size=size,
@@ -219,9 +229,11 @@ class Reconstruct(Objective):
         return MaskedAutoencoder(**dict(self.arguments), attention=attention, rngs=rngs)
 
     def draw(self, batch: Batch, key: jax.Array) -> Batch:
-        count, grid = len(batch["image"]), self.dimensions.grid
-        unit = dict(self.arguments)["mask_unit"]
-        drawn = batch | {"noise": masking.draw(self.sample, key, count, grid, unit)}
+        count, grid, given = len(batch["image"]), self.dimensions.grid, dict(self.arguments)
+        noise = masking.draw(self.sample, key, count, grid, given["mask_unit"])
+        if given["decode_ratio"] < 1:  # by a key of its own: the masks are those of any share
+            noise = masking.shuffle_hidden(noise, jax.random.fold_in(key, 1), self.kept)
+        drawn = batch | {"noise": noise}
         if self.tokenizer is not None:
             drawn["codes"] = self.tokenizer(self.pixels.in_units(batch["image"]))
         return drawn

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mae_jax.models.keys import Keys
 from mae_jax.parallel import Layout
 from mae_jax.train.objectives import Objective
 from mae_jax.train.optimizer import Recipe, joined
@@ -48,6 +49,11 @@ def create(objective: Objective, recipe: Recipe, seed: int, layout: Layout) -> T
 
 def shapes(objective: Objective, recipe: Recipe) -> TrainState:
     """Shapes and dtypes of a state; makes nothing."""
+    return _shapes(objective, recipe.without_rates())
+
+
+@functools.lru_cache(maxsize=32)
+def _shapes(objective, recipe):
     return jax.eval_shape(_init(objective, recipe), jax.random.key(0))
 
 
@@ -88,7 +94,7 @@ def _initialiser(objective, recipe, layout):
 
 def _init(objective, recipe):
     def init(key):
-        model = objective.create(nnx.Rngs(key))
+        model = objective.create(Keys(key))
         params, tables = (nnx.to_pure_dict(part) for part in nnx.state(model, nnx.Param, ...))
         trained, _ = recipe.split(params)
         # Copied: a state that is given up holds every array once.

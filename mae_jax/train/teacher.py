@@ -11,6 +11,7 @@ from flax import nnx
 from mae_jax.errors import UsageError
 from mae_jax.models.encoder import Encoder
 from mae_jax.models.fast import ways
+from mae_jax.models.keys import Keys
 from mae_jax.models.sizes import Dimensions
 from mae_jax.parallel import Layout
 from mae_jax.pixels import Pixels
@@ -33,7 +34,7 @@ class Frozen(nnx.Module):
             teacher.dimensions,
             **dict(teacher.arguments),
             attention=attention,
-            rngs=nnx.Rngs(0),
+            rngs=Keys(0),
         )
 
 

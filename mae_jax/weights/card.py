@@ -11,6 +11,7 @@ from mae_jax.weights.described import Weights
 _LIBRARY = {"huggingface": "transformers", "timm": "timm", "onnx": "onnx", "stablehlo": "jax"}
 
 _PRETRAINED = "pre-trained as a masked autoencoder"
+_CROSS = "; hidden patches look at visible ones alone"
 
 
 def text(
@@ -51,7 +52,8 @@ def text(
     if weights.kind == "full":
         lines += [
             f"| decoder | {d.decoder_depth} blocks, {d.decoder_width} wide, "
-            f"{d.decoder_heads} heads |",
+            f"{d.decoder_heads} heads"
+            f"{_CROSS if weights.decoder_attention == 'cross' else ''} |",
             f"| target | {_target(weights)}, {weights.mask_ratio:.0%} of the patches hidden |",
         ]
     lines += [

@@ -18,7 +18,9 @@ _DECODER_HEADS = {row[4]: row[6] for row in sizes.SIZES.values()}
 _PIXELS = {"pixels": "kind"} | {
     name: name for name in ("mean", "std", "crop", "max_pixels", "nodata")
 }
-_PLAIN = {"registers": 0, "gelu": "erf"}  # nothing is said of an encoder that is as ours
+# Nothing is said of what is as in every other model.
+_PLAIN = {"registers": 0, "gelu": "erf"}
+_PLAIN_DECODER = {"decode_ratio": 1.0, "decoder_attention": "self"}
 _TABLES = {"target_components": "pca", "target_deviation": "features"}  # what target has which
 _BLOCK = re.compile(r"(decoder_)?blocks\.(\d+)\.")
 
@@ -35,8 +37,8 @@ class Weights:
       registers: how many of the class tokens are registers; see `models.encoder.Encoder`.
       gelu: "erf" or "tanh"; see `models.transformer.Mlp`.
       mean_pool, mask_tokens_in_encoder, norm_pix, mask_ratio, sampling, mask_unit,
-        loss_on, target: as in the models; `mean_pool` says whether `fc_norm` stands in for the
-        encoder's last norm.
+        loss_on, decode_ratio, decoder_attention, target: as in the models; `mean_pool` says
+        whether `fc_norm` stands in for the encoder's last norm.
       pixels: what the model is given.
       origin: where the weights come from, as JSON can hold it.
     """
@@ -57,6 +59,8 @@ class Weights:
     origin: dict[str, Any]
     registers: int = 0
     gelu: str = "erf"
+    decode_ratio: float = 1.0
+    decoder_attention: str = "self"
 
     @property
     def class_token(self) -> bool:
@@ -74,11 +78,12 @@ class Weights:
         d = dataclasses.asdict(self.dimensions)
         if self.kind != "full":
             d = {name: value for name, value in d.items() if not name.startswith("decoder")}
-        names = ["kind", "class_token", "mean_pool"]
+        names, plain = ["kind", "class_token", "mean_pool"], _PLAIN
         if self.kind == "full":
             names += ["mask_tokens_in_encoder", "norm_pix"]
             names += ["mask_ratio", "sampling", "mask_unit", "loss_on", "target"]
-        names += [name for name in ("registers", "gelu") if getattr(self, name) != _PLAIN[name]]
+            plain = _PLAIN | _PLAIN_DECODER
+        names += [name for name, value in plain.items() if getattr(self, name) != value]
         return d | {name: getattr(self, name) for name in names} | self.pixels.settings()
 
     def sha256(self) -> str:
@@ -178,6 +183,8 @@ def describe(
         origin=known.get("origin", {}),
         registers=registers,
         gelu=known.get("gelu", "erf"),
+        decode_ratio=float(known.get("decode_ratio", 1.0)),
+        decoder_attention=known.get("decoder_attention", "self"),
     )
 
 

@@ -20,6 +20,12 @@ _PREPROCESSING = ("huggingface", "timm")  # which bring their own
 
 
 def _pth(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
+    if weights.kind == "full" and weights.decoder_attention != "self":
+        raise UsageError(
+            "who reads a .pth computes with a decoder whose tokens all look at all, and in that of "
+            "these weights hidden patches look at visible ones alone; give --part=encoder, or take "
+            "--format=safetensors"
+        )
     pth.write(folder / "model.pth", weights.tensors, json.dumps(about))
     return [folder / "model.pth"]
 

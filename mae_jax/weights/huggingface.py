@@ -168,6 +168,11 @@ def config(weights: Weights) -> dict[str, Any]:
             f"transformers' ViTMAE predicts pixels, and these weights predict {weights.target}; "
             "give --part=encoder"
         )
+    if weights.kind == "full" and weights.decoder_attention != "self":
+        raise UsageError(
+            "transformers' ViTMAE has a decoder whose tokens all look at all, and in that of these "
+            "weights hidden patches look at visible ones alone; give --part=encoder"
+        )
     if weights.class_tokens > 1:
         raise UsageError(
             f"transformers' ViT has one class token, and these weights have {weights.class_tokens}"

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mae_jax.errors import UsageError
 from mae_jax.models import encoder as encoder_lib
+from mae_jax.models.keys import Keys
 from mae_jax.models.layers import LayerNorm
 from mae_jax.models.mae import MaskedAutoencoder
 from mae_jax.models.vit import VisionTransformer
@@ -46,7 +47,7 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
     arguments = encoder | dict(class_token=weights.class_tokens, dtype=dtype, scan=scan)
 
     def create():
-        rngs = nnx.Rngs(0)
+        rngs = Keys(0)
         if weights.kind == "full":
             pixels = weights.target == "pixels"
             return MaskedAutoencoder(
@@ -56,6 +57,8 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
                 sampling=weights.sampling,
                 mask_unit=weights.mask_unit,
                 loss_on=weights.loss_on,
+                decode_ratio=weights.decode_ratio,
+                decoder_attention=weights.decoder_attention,
                 target=weights.target,
                 target_size=None if pixels else len(weights.tensors["decoder_pred.weight"]),
                 norm_pix=weights.norm_pix,

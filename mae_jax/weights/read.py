@@ -161,7 +161,8 @@ def _work_folder(path, step):
 def _of_run(path, config, found):
     names = ("class_token", "mask_tokens_in_encoder", "norm_pix")
     names += ("mask_ratio", "sampling", "mask_unit", "loss_on")
-    said = {name: config.model[name] for name in names}
+    names += ("decode_ratio", "decoder_attention")
+    said = {name: config.model.get(name) for name in names}  # a record may be older than a key
     target = config.model.target
     said["target"] = target if target in targets.TARGETS else "tokens"
     d = sizes.resolve(**dimension_arguments(config))

@@ -55,6 +55,8 @@ _KNOWN = {
     "sampling": _TEXT,
     "mask_unit": _WHOLE,
     "loss_on": _TEXT,
+    "decode_ratio": _Kind(lambda value: _number(value) and 0 < value <= 1, "above 0 and at most 1"),
+    "decoder_attention": _Kind(lambda value: value in ("self", "cross"), "self or cross"),
     "target": _TEXT,
     "pixels": _Kind(lambda value: value in KINDS, " or ".join(KINDS)),
     "mean": _Kind(_each(_number), "a list of numbers"),

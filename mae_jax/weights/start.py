@@ -21,7 +21,9 @@ _ENCODER = ("width", "depth", "heads")
 _DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
 _OF_SIZE = (*_ENCODER, "patch_size", *_DECODER)  # a row of `sizes.SIZES`
 # What a run may do otherwise than its source did, and a line says.
-_LEARNED = ("mask_ratio", "sampling", "mask_unit", "loss_on")
+_LEARNED = ("mask_ratio", "sampling", "mask_unit", "loss_on", "decode_ratio")
+# Of a source that has a decoder; to go on with others needs a new one.
+_DECODER_KEYS = (*_DECODER, "mask_tokens_in_encoder", "decoder_attention")
 
 
 def read_weights(config) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def _check_same(config, theirs, weights):
         theirs_of_size = zip(_OF_SIZE, sizes.SIZES[model.size], strict=True)
         ours = {n: value if ours.get(n) is None else ours[n] for n, value in theirs_of_size}
     names = [*_ENCODER, "class_token", "class_tokens"]
-    names += [*_DECODER, "mask_tokens_in_encoder"] if weights.kind == "full" else []
+    names += _DECODER_KEYS if weights.kind == "full" else ()
     for name in names:
         value = ours[name] if name in ours else model[name]
         if value in (None, theirs[name]):
@@ -234,7 +236,7 @@ def _check_same(config, theirs, weights):
         new = ", or give --config.init_part=encoder for a new decoder"
         raise UsageError(
             f"{said}, and {source} has {theirs[name]}; leave that to the weights, as "
-            "configs/adapt.py does" + (new if name in (*_DECODER, "mask_tokens_in_encoder") else "")
+            "configs/adapt.py does" + (new if name in _DECODER_KEYS else "")
         )
     patch = model.patch_size
     if patch is not None and (patch[0], patch[-1]) != tuple(theirs["patch_size"]):
@@ -294,7 +296,7 @@ def _settings(config, weights: Weights) -> dict[str, Any]:
         model |= {name: getattr(d, name) for name in _DECODER}
         model |= {
             name: getattr(weights, name)
-            for name in ("norm_pix", "target", "mask_tokens_in_encoder")
+            for name in ("norm_pix", "target", "mask_tokens_in_encoder", "decoder_attention")
         }
         if "target_components" in weights.tensors:
             model["pca_components"] = _components(weights)

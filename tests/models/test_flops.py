@@ -32,15 +32,27 @@ SMALL = dict(width=128, depth=2, heads=2, decoder_width=64, decoder_depth=1, dec
 
 @pytest.mark.parametrize("mask_tokens", [False, True])
 @pytest.mark.parametrize("class_token", [False, True])
-@pytest.mark.parametrize("loss_on", ["hidden", "all"])
-def test_agrees_with_the_products_in_the_forward_pass(mask_tokens, class_token, loss_on):
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        dict(loss_on="hidden"),
+        dict(loss_on="all"),
+        dict(decode_ratio=0.5),
+        dict(decoder_attention="cross", decode_ratio=0.3),
+        dict(decoder_attention="cross", loss_on="all"),
+    ],
+    ids=lambda given: "-".join(map(str, given.values())),
+)
+def test_agrees_with_the_products_in_the_forward_pass(mask_tokens, class_token, decoding):
+    if mask_tokens and "decoder_attention" in decoding:
+        pytest.skip("which do not go together")
     model = nnx.eval_shape(
         lambda: MaskedAutoencoder(
             image_size=64,
             patch_size=8,
             mask_tokens_in_encoder=mask_tokens,
             class_token=class_token,
-            loss_on=loss_on,
+            **decoding,
             rngs=nnx.Rngs(0),
             **SMALL,
         )
@@ -54,7 +66,7 @@ def test_agrees_with_the_products_in_the_forward_pass(mask_tokens, class_token, 
         0.75,
         mask_tokens_in_encoder=mask_tokens,
         class_token=class_token,
-        loss_on=loss_on,
+        **decoding,
     )
     assert count == 3 * products_in(traced.jaxpr)
 

@@ -56,3 +56,36 @@ def test_a_jaxlib_without_one_does_without_it_alone(monkeypatch, name):
     others = {k: v for k, v in compilation.options("cpu", 768).items() if k not in missing}
     monkeypatch.setattr(compilation, name, {"xla_cpu_that_went_away": True})
     assert compilation.options("cpu", 768) == others
+
+
+@pytest.fixture
+def no_cache(monkeypatch, tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setattr(compilation, "_chosen", set())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation.compilation_cache.reset_cache()
+
+
+def test_programs_are_kept_in_the_users_cache_or_a_sweeps(no_cache):
+    compilation.keep()
+    chosen = jax.config.jax_compilation_cache_dir
+    assert chosen.startswith(str(no_cache / "cache/mae_jax/programs/cpu-"))
+    compilation.keep(no_cache / "sweep")
+    assert jax.config.jax_compilation_cache_dir.startswith(str(no_cache / "sweep/cpu-"))
+
+
+def test_where_jax_was_told_to_keep_programs_they_stay(no_cache):
+    jax.config.update("jax_compilation_cache_dir", str(no_cache / "told"))
+    compilation.keep()
+    compilation.keep(no_cache / "sweep")
+    assert jax.config.jax_compilation_cache_dir == str(no_cache / "told")
+
+
+def test_without_a_home_nothing_is_kept(no_cache, monkeypatch):
+    (no_cache / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(no_cache / "file"))
+    compilation.keep()
+    assert jax.config.jax_compilation_cache_dir is None

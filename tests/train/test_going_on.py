@@ -144,6 +144,7 @@ def test_other_images_patches_and_channels(source, going_on, tmp_path, capsys):
             {"mask_tokens_in_encoder": True},
             "is True, and '.*' has False; leave that .* does, or give",
         ),
+        ({"decoder_attention": "cross"}, "is cross, and '.*' has self; .* give --config.init_part"),
         ({"image_size": (9,)}, "image_size"),
     ],
 )

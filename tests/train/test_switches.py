@@ -81,6 +81,8 @@ def changed(one, other) -> set[str]:
             {"encoder", "decoder", "latent", "decoded", "loss", "measured"},
         ),
         ({"model__loss_on": "all"}, {"loss", "measured"}),
+        ({"model__decode_ratio": 0.5}, {"noise", "loss"}),
+        ({"model__decoder_attention": "cross"}, {"decoded", "loss", "measured"}),
         ({"data__crop": "none"}, {"views"}),
         ({"data__crop": "fixed"}, {"views"}),
         ({"data__color_jitter": 0.4}, {"views"}),

@@ -186,15 +186,15 @@ def test_however_often_it_is_killed_each_step_is_told_once(_known, tfds_dir, tmp
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mae_jax.train.loop", "tensorflow_datasets"])
     journal, run, rng = tmp_path / "journal.jsonl", tmp_path / "run", random.Random(0)
-    reached = []
-    for start in range(11):
-        grown = rng.randrange(2500) if start < 10 else None
+    reached, kills = [], int(os.environ.get("MAE_JAX_KILLS", 4))
+    for start in range(kills + 1):
+        grown = rng.randrange(2500) if start < kills else None
         child = context.Process(target=trains, args=(_known, journal, run, tfds_dir, grown))
         child.start()
         child.join()
         assert child.exitcode == (0 if grown is None else -signal.SIGKILL)
         reached.append(max((one["step"] for one in told(tmp_path)), default=0))
-    assert len({*reached}) > 4  # or it was not killed amid
+    assert len({*reached}) > kills // 2  # or it was not killed amid
     check_equal(tmp_path, run)
     assert [one["step"] for one in told(tmp_path)] == [*range(1, STEPS + 1)]
     assert len({line["id"] for line in kept(tmp_path) if "id" in line}) == 1

@@ -12,6 +12,7 @@ from flax import nnx
 from made import ODD, SMALL, random_weights, same
 
 import mae_jax
+from mae_jax.errors import UsageError
 from mae_jax.weights import export, formats, keymap, model, pth, read
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -27,6 +28,25 @@ def test_full_models(tmp_path, format, arguments):
     loaded = mae_jax.load(tmp_path / "out")
     assert same(model.tensors(loaded), weights.tensors)
     assert loaded.dimensions == weights.dimensions and loaded.norm_pix
+
+
+@pytest.mark.parametrize("format", ["pth", "safetensors", "npz", "huggingface"])
+def test_full_models_whose_decoder_looks_across(tmp_path, format):
+    less = dict(decoder_attention="cross", decode_ratio=0.5)
+    weights = dataclasses.replace(random_weights(), **less)
+    if format in ("pth", "huggingface"):  # which others read, and compute otherwise
+        with pytest.raises(UsageError, match="look at visible ones alone; give --part=encoder"):
+            export.export(weights, tmp_path / "out", format=format)
+        assert not any(tmp_path.iterdir())
+        return
+    export.export(weights, tmp_path / "out", format=format)
+    assert read.read(tmp_path / "out").settings() == weights.settings()
+    assert less.items() <= weights.settings().items()
+    loaded, self = mae_jax.load(tmp_path / "out"), model.build(random_weights())
+    images, noise = jnp.ones((1, 32, 32, 3)).at[0, :9].set(0), jnp.arange(16.0)[None]
+    assert loaded.decode_ratio == 0.5
+    assert abs(loaded(images, noise=noise).pred - self(images, noise=noise).pred).max() > 1e-3
+    assert "hidden patches look at visible ones" in (tmp_path / "out/README.md").read_text()
 
 
 @pytest.mark.parametrize("arguments", [SMALL, ODD], ids=["small", "odd"])

@@ -39,6 +39,12 @@ class Way:
         """Attention within every row, as `attention.attend`."""
         return attention.attend(x_BND, qkv, out, heads, queries)
 
+    def look(
+        self, seen_BKD: jax.Array, x_BQD: jax.Array, qkv: Affine, out: Affine, heads: int
+    ) -> jax.Array:
+        """Attention to other tokens, as `attention.look`."""
+        return attention.look(seen_BKD, x_BQD, qkv, out, heads)
+
 
 @dataclasses.dataclass(frozen=True)
 class Grouped(Way):
@@ -68,13 +74,23 @@ class Grouped(Way):
         queries: int | None = None,
         samples: int = 1,
     ) -> jax.Array:
-        width = x_BND.shape[-1]
-        if not grouped_heads.fits(width, heads):
+        if not grouped_heads.fits(x_BND.shape[-1], heads):
             return super().attend(x_BND, qkv, out, heads, queries)
+        return self._look(x_BND, x_BND[:, :queries], qkv, out, heads, samples)
+
+    def look(
+        self, seen_BKD: jax.Array, x_BQD: jax.Array, qkv: Affine, out: Affine, heads: int
+    ) -> jax.Array:
+        if not grouped_heads.fits(x_BQD.shape[-1], heads):
+            return super().look(seen_BKD, x_BQD, qkv, out, heads)
+        return self._look(seen_BKD, x_BQD, qkv, out, heads, 1)
+
+    def _look(self, seen_BKD, x_BQD, qkv, out, heads, samples):
         to_q, to_k, to_v = attention.kinds(qkv)
-        q = grouped_heads.split(x_BND[:, :queries], *to_q) * attention.scale(x_BND, heads)
-        k, v = (grouped_heads.split(x_BND, *to) for to in (to_k, to_v))
-        return grouped_heads.join(grouped_heads.attend(q, k, v, width // heads, samples), *out)
+        q = grouped_heads.split(x_BQD, *to_q) * attention.scale(x_BQD, heads)
+        k, v = (grouped_heads.split(seen_BKD, *to) for to in (to_k, to_v))
+        size = x_BQD.shape[-1] // heads
+        return grouped_heads.join(grouped_heads.attend(q, k, v, size, samples), *out)
 
 
 @dataclasses.dataclass(frozen=True)
