@@ -1,8 +1,8 @@
-"""Whether a run fits a TPU topology, how long it takes and what limits it.
+"""Whether a job fits a TPU topology, how long it takes and what limits it.
 
-The real training step is compiled for the topology by the real compiler; nothing is run. Memory is
-exact, time is the compiler's estimate, and what collectives take follows from their sizes and the
-links' data sheet.
+The real step is compiled for the topology by the real compiler; nothing is run. Memory is exact,
+time is the compiler's estimate, and what collectives take follows from their sizes and the links'
+data sheet.
 """
 
 import copy
@@ -14,17 +14,22 @@ import jax
 import jax.numpy as jnp
 
 from mae_jax import config as config_lib
-from mae_jax import parallel
-from mae_jax.config.cross_checks import check_batch
+from mae_jax import parallel, pixels
+from mae_jax.config.architecture import settled_model
 from mae_jax.errors import UsageError
+from mae_jax.models import flops
 from mae_jax.parallel import Layout
 from mae_jax.planning import program, topology
+from mae_jax.planning.data import Data
 from mae_jax.train import state, step
-from mae_jax.train.objectives import Reconstruct
+from mae_jax.train.classify import Classify
+from mae_jax.train.objectives import Objective
 from mae_jax.train.optimizer import Recipe
+from mae_jax.train.task import objective_of, split_of
 
-# Training images of data sets that people plan for before they have them.
-_IMAGES = {"imagenet2012": 1_281_167, "places365_small": 1_803_460, "i_naturalist2018": 437_513}
+# What can be planned: a config's training, or a pass of its model over the images.
+JOBS = ("train", "evaluate", "embed")
+_METHODS = {"evaluate": "measure", "embed": "features"}  # of an objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,32 +78,18 @@ class Estimate:
     suggestion: str | None = None
 
 
-def images_of(config) -> int:
-    """How many training images the config's data has, without opening it if it is well known.
-
-    Raises:
-      UsageError: they cannot be counted.
-    """
-    if config.data.split == "train" and config.data.name in _IMAGES:
-        return _IMAGES[config.data.name]
-    from mae_jax.data import sources
-
-    try:
-        return len(sources.open_source(config.data, config.data.split))
-    except UsageError as error:
-        raise UsageError(
-            f"--images=N, how many there are to train on, is needed: {error}"
-        ) from None
-
-
-def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> Estimate:
-    """Compiles the training step of a config for a topology.
+def estimate(
+    config, name: str, data: Data, changes: tuple[str, ...] = (), job: str = "train"
+) -> Estimate:
+    """Compiles a step of a job for a topology.
 
     Args:
-      config: of pre-training; see `mae_jax.config`.
+      config: see `mae_jax.config`.
       name: as in v3:8x8.
-      images: to train on, per epoch.
+      data: what an epoch has.
       changes: what was changed in the config, to be said.
+      job: one of `JOBS`. One that is not training goes over the images once, in batches of the
+        config's size.
 
     Raises:
       UsageError: the config cannot work, on this number of devices or at all.
@@ -109,12 +100,10 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
         raise UsageError(
             f"plan is for runs without a teacher; train.teacher is {config.train.teacher!r}"
         )
-    if config.train.objective != "reconstruct":
-        raise UsageError(f"plan is for pre-training; train.objective is {config.train.objective!r}")
     chip, devices = topology.chip(name), topology.devices(name)
-    objective = Reconstruct.from_config(config)
+    objective = objective_of(config, data.classes)
     d, batch_size = objective.dimensions, config.data.batch_size
-    steps_per_epoch = images / batch_size
+    steps_per_epoch = data.images * config.data.repeats / batch_size
     steps = config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
     recipe = Recipe.from_config(
         config,
@@ -123,19 +112,16 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
         undecayed=objective.undecayed,
         depth=d.depth,
     )
-    split = parallel.choose(
-        config.parallel, len(devices), d.widths, lambda: state.size(objective, recipe)[1]
-    )
-    check_batch(batch_size, split.batch_shards, config.train.accumulate)
-    parallel.check_heads(
-        split.tensor, {"model.heads": d.heads, "model.decoder_heads": d.decoder_heads}
-    )
+    split = split_of(config, objective, recipe, len(devices))
     layout = Layout.of(split, devices)
     template = state.abstract(objective, recipe, layout)
     shardings = layout.state(template)
     parameters = parallel.bytes_per_device(template.params, shardings.params)
     optimizer = parallel.bytes_per_device(template.opt_state, shardings.opt_state)
-    work = batch_size * objective.flops
+    work = batch_size * (objective.flops if job == "train" else _flops(objective, job))
+    if job != "train":
+        steps_per_epoch = steps = data.images / batch_size
+        optimizer = 0
     known = dict(
         topology=name,
         devices=len(devices),
@@ -150,21 +136,21 @@ def estimate(config, name: str, images: int, changes: tuple[str, ...] = ()) -> E
     batch = {
         "image": jax.ShapeDtypeStruct(
             step.rows_of((batch_size, *d.image_size, d.channels)),
-            jnp.uint8,
+            jnp.float32 if config.data.pixels == "float32" else jnp.uint8,
             sharding=layout.per_sample,
         ),
         "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=layout.per_sample),
     }
-    seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=layout.replicated)
-    lowered = step.lowered(
-        template,
-        batch,
-        seed,
-        objective=objective,
-        recipe=recipe,
-        layout=layout,
-        accumulate=config.train.accumulate,
-    )
+    common = dict(objective=objective, layout=layout)
+    if job == "train":
+        seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=layout.replicated)
+        accumulate = config.train.accumulate
+        lowered = step.lowered(
+            template, batch, seed, recipe=recipe, accumulate=accumulate, **common
+        )
+    else:
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        lowered = step.apply.lower(template, batch, key, method=_METHODS[job], **common)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -205,4 +191,19 @@ def _for_tpu(config):
     config = copy.deepcopy(config)
     if config.model.dtype == "auto":
         config.model.dtype = "bfloat16"
+    config.model.update(settled_model(config))
+    pixels.settle(config)
     return config
+
+
+def _flops(objective: Objective, job: str) -> int:
+    """Operations per image of a pass over images."""
+    d, given = objective.dimensions, dict(objective.arguments)
+    encoder = flops.encoder_flops(d, class_token=given["class_token"])
+    if job == "embed":
+        return encoder
+    if isinstance(objective, Classify):
+        return encoder + 2 * d.width * objective.classes
+    # Of every patch, and forward alone.
+    whole = given | {"loss_on": "all", "decode_ratio": 1.0}
+    return dataclasses.replace(objective, arguments=tuple(sorted(whole.items()))).flops // 3

@@ -78,18 +78,19 @@ def slice_of(name: str) -> Slice:
     )
 
 
-def commands(name: str, typed: Sequence[str]) -> dict[str, str]:
+def commands(name: str, typed: Sequence[str], verb: str = "pretrain") -> dict[str, str]:
     """Commands that start a run on a topology, by the file of launch/ that they call.
 
     Args:
       name: of the topology.
+      verb: that the run is of.
       typed: what says the config, as in ("--config=configs/in1k/l16.py", "--config.seed=1").
 
     Returns:
       Each in two lines, the first with words in capitals where only the reader knows a value.
     """
     found, run = slice_of(name), _name(typed)
-    words = [run, "pretrain", *typed, f"--workdir=/bucket/runs/{run}"]
+    words = [run, verb, *typed, f"--workdir=/bucket/runs/{run}"]
     settings = {}
     if found.type:
         settings["tpu_vm.sh"] = dict(
@@ -109,16 +110,19 @@ def commands(name: str, typed: Sequence[str]) -> dict[str, str]:
     }
 
 
-def of_estimate(estimate: Estimate, typed: Sequence[str] | None) -> dict[str, str] | None:
+def of_estimate(
+    estimate: Estimate, typed: Sequence[str] | None, verb: str = "pretrain"
+) -> dict[str, str] | None:
     """Commands for an estimate, with what it changed or suggests; None where nothing fits.
 
     Args:
       typed: as of `commands`; None where it is not known.
+      verb: as of `commands`.
     """
     changes = estimate.changes if estimate.fits else (estimate.suggestion or "").split()
     if typed is None or not (estimate.fits or changes):
         return None
-    return commands(estimate.topology, [*typed, *changes])
+    return commands(estimate.topology, [*typed, *changes], verb)
 
 
 def recommended(estimates: Sequence[Estimate]) -> Estimate | None:

@@ -8,11 +8,11 @@ _COLUMNS = (
     ("devices", lambda e: str(e.devices)),
     ("fits", lambda e: "yes" if e.fits else "no"),
     ("GB of usable", lambda e: f"{e.memory_gb:.1f} of {e.usable_gb:.1f}"),
-    ("ms a step", lambda e: _number(e.step_seconds, 1e3, ".0f")),
-    ("collectives, ms", lambda e: _number(e.collective_seconds, 1e3, ".0f")),
-    ("share of peak", lambda e: _number(e.peak_share, 100, ".0f", " %")),
-    ("hours", lambda e: _number(e.hours, 1, ".1f")),
-    ("images/s a host", lambda e: _number(e.images_per_second_per_host, 1, ",.0f")),
+    ("ms a step", lambda e: number(e.step_seconds, 1e3, ".0f")),
+    ("collectives, ms", lambda e: number(e.collective_seconds, 1e3, ".0f")),
+    ("share of peak", lambda e: number(e.peak_share, 100, ".0f", " %")),
+    ("hours", lambda e: number(e.hours, 1, ".1f")),
+    ("images/s a host", lambda e: number(e.images_per_second_per_host, 1, ",.0f")),
 )
 
 
@@ -28,6 +28,11 @@ def table(estimates: list[Estimate]) -> str:
     columns = [(t, c) for t, c in _COLUMNS if t != "changes" or any(e.changes for e in estimates)]
     rows = [[title for title, _ in columns]]
     rows += [[cell(estimate) for _, cell in columns] for estimate in estimates]
+    return aligned(rows)
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells, the first of them titles, in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -67,5 +72,6 @@ def text(e: Estimate) -> str:
     return "\n".join(lines)
 
 
-def _number(value, scale, form, unit=""):
+def number(value: float | None, scale: float, form: str, unit: str = "") -> str:
+    """A value as a cell; - where there is none."""
     return "-" if value is None else f"{value * scale:{form}}{unit}"

@@ -10,53 +10,66 @@ from collections.abc import Iterator
 import jax
 
 from mae_jax import parallel
+from mae_jax.config.architecture import dimension_arguments
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
+from mae_jax.models import sizes
 from mae_jax.planning import chips, topology
-from mae_jax.planning.estimate import Estimate, estimate, images_of
+from mae_jax.planning.data import Data, counted
+from mae_jax.planning.estimate import JOBS, Estimate, estimate
 from mae_jax.train import host_memory
-from mae_jax.train.objectives import Reconstruct
 
 
-def run(config, names: list[str], images: int | None, ranked: bool) -> list[Estimate]:
-    """Plans a config for several topologies; says how far it is, as that takes minutes.
+def run(
+    config,
+    names: list[str],
+    *,
+    images: int | None = None,
+    classes: int | None = None,
+    ranked: bool = False,
+    job: str = "train",
+) -> list[Estimate]:
+    """Plans a job for several topologies; says how far it is, as that takes minutes.
 
     Args:
       names: as in v3:8x8; all are checked before anything is compiled.
-      images: to train on, per epoch; None asks the data.
+      images: an epoch has; None asks the data, as it does for `classes`.
       ranked: compare ways to split and to store, instead of taking the config's.
+      job: one of `estimate.JOBS`.
 
     Raises:
-      UsageError: a topology or a config that cannot work.
+      UsageError: a topology, a job or a config that cannot work.
     """
+    if job not in JOBS:
+        raise UsageError(f"job {job!r} is unknown; known are {', '.join(JOBS)}")
     for name in names:
         topology.devices(name)
-    images = images_of(config) if images is None else images
+    data = counted(config, images, classes)
     found = []
     for name in names:
         began = time.perf_counter()
-        say(f"{name}: compiling the training step, which takes minutes for large models")
+        say(f"{name}: compiling a step, which takes minutes for large models")
         if ranked:
-            found += compare(config, name, images)
+            found += compare(config, name, data, job)
         else:
-            found.append(plan(config, name, images))
+            found.append(plan(config, name, data, job))
         say(f"{name}: compiled in {time.perf_counter() - began:.0f} s")
     return found
 
 
-def plan(config, name: str, images: int) -> Estimate:
-    """An estimate; of a run that does not fit, with the smallest change that makes it fit."""
-    found = _estimate(config, name, images)
+def plan(config, name: str, data: Data, job: str = "train") -> Estimate:
+    """An estimate; of a job that does not fit, with the smallest change that makes it fit."""
+    found = compiled(config, name, data, (), job)
     if found.fits:
         return found
     say(
         f"{name}: does not fit, needs {found.memory_gb:.2f} of {found.usable_gb:.2f} GB; "
         "looking for the smallest change that fits"
     )
-    for changes in _remedies(config, found.devices):
+    for changes in _remedies(config, found.devices, job):
         say(f"{name}: trying {' '.join(changes)}")
         try:
-            tried = _estimate(changed(config, changes), name, images, changes)
+            tried = compiled(changed(config, changes), name, data, changes, job)
         except UsageError:
             continue
         if tried.fits:
@@ -64,7 +77,7 @@ def plan(config, name: str, images: int) -> Estimate:
     return found
 
 
-def compare(config, name: str, images: int) -> list[Estimate]:
+def compare(config, name: str, data: Data, job: str = "train") -> list[Estimate]:
     """Estimates of several ways to split and to store, the fastest that fits first."""
     found = []
     choices = list(_choices(config, topology.chip(name), len(topology.devices(name))))
@@ -76,13 +89,14 @@ def compare(config, name: str, images: int) -> list[Estimate]:
             eta = datetime.timedelta(seconds=round(left))
         say(f"{name}: {i + 1} of {len(choices)}, {' '.join(changes)}  eta {eta}")
         try:
-            found.append(_estimate(changed(config, changes), name, images, changes))
+            found.append(compiled(changed(config, changes), name, data, changes, job))
         except UsageError as error:
             say(f"{name}: {error}")
     return sorted(found, key=lambda e: (not e.fits, e.step_seconds or 0, e.memory_gb))
 
 
-def _estimate(*arguments) -> Estimate:
+def compiled(*arguments) -> Estimate:
+    """As `estimate.estimate`, and nothing stays of the compiler's memory."""
     try:
         return estimate(*arguments)
     finally:
@@ -101,20 +115,20 @@ def changed(config, changes: tuple[str, ...]):
     return config
 
 
-def _remedies(config, devices: int) -> Iterator[tuple[str, ...]]:
+def _remedies(config, devices: int, job: str) -> Iterator[tuple[str, ...]]:
     given, usual = config.parallel.fsdp, _usual_parts(config, devices)
     if config.parallel.zero or (given is not None and given < usual):
         yield (f"--config.parallel.fsdp={usual}", "--config.parallel.zero=False")
-    if not config.model.remat:
+    if job == "train" and not config.model.remat:
         yield ("--config.model.remat=True",)
-    for parts in (2, 4, 8):
+    for parts in (2, 4, 8) if job == "train" else ():
         yield (f"--config.train.accumulate={parts * config.train.accumulate}",)
     for share in (2, 4, 8):
         yield (f"--config.data.batch_size={config.data.batch_size // share}",)
 
 
 def _usual_parts(config, devices):
-    widths = Reconstruct.from_config(config).dimensions.widths
+    widths = sizes.resolve(**dimension_arguments(config)).widths
     return parallel.usual_parts(devices // config.parallel.tensor, widths)
 
 

@@ -65,8 +65,9 @@ class Classify(Objective):
 
     @property
     def flops(self) -> int:
-        class_token = dict(self.arguments)["class_token"]
-        return flops.classifier_flops(self.dimensions, self.classes, class_token=class_token)
+        given = dict(self.arguments)
+        how = {name: given[name] for name in ("class_token", "frozen") if name in given}
+        return flops.classifier_flops(self.dimensions, self.classes, **how)
 
     @property
     def classes(self) -> int:

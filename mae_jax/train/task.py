@@ -140,16 +140,9 @@ def prepare(
     train, held_out = opened or _open_data(config)
     steps_per_epoch = len(train) * config.data.repeats / config.data.batch_size
     steps = config.train.steps or max(1, _steps(config.train.epochs, steps_per_epoch))
-    if config.train.objective == "reconstruct":
-        objective: Objective = Reconstruct.from_config(config, teacher)
-    elif config.train.objective == "distill":
-        if teacher is None:
-            raise UsageError(NOT_HERE)
-        objective = Distill.from_config(config, teacher)
-    else:
-        if not train.classes:
-            raise UsageError(f"train.objective {config.train.objective!r} {train.no_labels()}")
-        objective = Classify.from_config(config, len(train.classes))
+    if config.train.objective in ("classify", "probe") and not train.classes:
+        raise UsageError(f"train.objective {config.train.objective!r} {train.no_labels()}")
+    objective = objective_of(config, len(train.classes or ()), teacher)
     fits.check_batch_fits(config, objective, len(train) * config.data.repeats)
     recipe = Recipe.from_config(
         config,
@@ -158,7 +151,7 @@ def prepare(
         undecayed=objective.undecayed,
         depth=objective.dimensions.depth,
     )
-    split = _split(config, objective, recipe, devices)
+    split = split_of(config, objective, recipe, devices)
     return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
 
 
@@ -166,7 +159,32 @@ def _steps(epochs: float, steps_per_epoch: float) -> int:
     return round(epochs * steps_per_epoch)
 
 
-def _split(config, objective, recipe, devices):
+def objective_of(config, classes: int, teacher: Teacher | None = None) -> Objective:
+    """What a config trains.
+
+    Args:
+      config: of which `model` is settled.
+      classes: of the data; nothing but classifiers asks for them.
+      teacher: that the config names, if it does.
+
+    Raises:
+      UsageError: the config names what cannot be had.
+    """
+    if config.train.objective == "reconstruct":
+        return Reconstruct.from_config(config, teacher)
+    if config.train.objective != "distill":
+        return Classify.from_config(config, classes)
+    if teacher is None:
+        raise UsageError(NOT_HERE)
+    return Distill.from_config(config, teacher)
+
+
+def split_of(config, objective: Objective, recipe: Recipe, devices: int) -> Split:
+    """How a run uses devices.
+
+    Raises:
+      UsageError: batch or heads cannot be spread over them so.
+    """
     d, heads = objective.dimensions, {}
     split = parallel.choose(
         config.parallel, devices, d.widths, lambda: state.size(objective, recipe)[1]

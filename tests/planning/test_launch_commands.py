@@ -85,7 +85,7 @@ def test_the_fastest_that_fits_is_recommended():
 
 def test_a_plan_ends_with_the_commands(capsys, monkeypatch):
     found = [estimate("v3:8x8", 9.0), estimate("v5p:4x4x4", 3.0)]
-    monkeypatch.setattr(search, "run", lambda *_: found)
+    monkeypatch.setattr(search, "run", lambda *_, **__: found)
     flags = ["--config.train.epochs=3", "--noconfig.data.flip", "--config.data.mean", "0.5"]
     line = ["mae-jax", "plan", "--config=configs/digits.py", "--topology=v3:8x8,v5p:4x4x4", *flags]
     assert cli.main(line) == 0

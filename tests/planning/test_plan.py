@@ -16,7 +16,8 @@ import pytest
 from mae_jax import cli, parallel
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout
-from mae_jax.planning import chips, estimate, search, topology
+from mae_jax.planning import chips, search, topology
+from mae_jax.planning.data import Data, counted
 from mae_jax.train import state
 from mae_jax.train.task import prepare
 
@@ -101,16 +102,19 @@ TIGHT = """
 import dataclasses
 from mae_jax.config import default_config
 from mae_jax.planning import chips, estimate, report, search
+from mae_jax.planning.data import Data
 config = default_config()
 config.model.size, config.model.image_size, config.model.patch_size = "tiny", (32,), (4,)
-config.model.depth, config.model.decoder_depth = 4, 1
+config.model.depth, config.model.decoder_depth = 2, 1
+config.model.width, config.model.heads = 64, 4
+config.model.decoder_width, config.model.decoder_heads = 32, 4
 config.data.folder, config.data.batch_size, config.train.epochs = "none", 256, 1.0
 config.train.warmup_epochs = 0.0
 config.parallel.fsdp = 1  # else it would be chosen so that it fits
-whole = estimate.estimate(config, "v3:2x2", 1000)
+whole = estimate.estimate(config, "v3:2x2", Data(1000))
 tight = int(whole.memory_gb * 1e9) - 1
 chips.TPUS["v3"] = dataclasses.replace(chips.TPUS["v3"], usable=tight)
-found = search.plan(config, "v3:2x2", 1000)
+found = search.plan(config, "v3:2x2", Data(1000))
 assert not found.fits and found.suggestion.startswith("--config."), found
 print(report.readable([found]))
 """
@@ -132,7 +136,92 @@ def test_the_state_takes_the_planned_bytes(digits_config):
     assert planned == sum(x.nbytes for x in jax.tree.leaves(made))
 
 
-def test_plan_is_for_pretraining(digits_config):
+JOBS = """
+import json
+from mae_jax.commands.plan import plan
+def planned(variant, config="configs/digits_finetune.py", **changes):
+    changes |= {"init_from": None, "data.batch_size": 64, "model.depth": 1, "model.width": 64}
+    changes |= {"model.heads": 4, "model.decoder_depth": 1}
+    (found,) = plan(config, ["v3:2x2"], overrides=changes, images=640, **variant)
+    return {k: found[k] for k in ("fits", "flops_per_step", "hours", "step_seconds", "launch",
+        "optimizer_gb", "memory_gb", "parts")}
+print(json.dumps({
+    "train": planned({}),
+    "evaluate": planned({"job": "evaluate"}),
+    "embed": planned({"job": "embed"}),
+    "probe": planned({}, "configs/digits_probe.py"),
+    "pretrain": planned({}, "configs/digits.py"),
+    "pretrain evaluated": planned({"job": "evaluate"}, "configs/digits.py"),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_every_job_has_a_plan():
+    made = python("-c", JOBS)
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert all(plan["fits"] and plan["step_seconds"] > 0 for plan in found.values())
+    train, evaluate, embed = found["train"], found["evaluate"], found["embed"]
+    # A pass over the images is forward alone, and ten steps of 64 images long.
+    assert embed["flops_per_step"] < evaluate["flops_per_step"] < train["flops_per_step"] / 2.5
+    assert embed["hours"] == pytest.approx(10 * embed["step_seconds"] / 3600)
+    assert evaluate["optimizer_gb"] == 0 and evaluate["parts"]["optimizer"] == 0
+    assert train["parts"]["optimizer"] > 0
+    # A probe trains no block.
+    assert found["probe"]["flops_per_step"] < train["flops_per_step"] / 2
+    assert " finetune --config=" in next(iter(train["launch"].values()))
+    assert " probe --config=" in next(iter(found["probe"]["launch"].values()))
+    assert evaluate["launch"] is None
+    assert found["pretrain evaluated"]["flops_per_step"] < found["pretrain"]["flops_per_step"]
+
+
+def test_what_a_job_works_on(digits_config, tmp_path):
+    assert counted(digits_config) == Data(100) and counted(digits_config, 7) == Data(7)
     digits_config.train.objective = "classify"
-    with pytest.raises(UsageError, match=r"pre-training.*classify"):
-        estimate.estimate(digits_config, "v3:2x2", 1000)
+    assert counted(digits_config) == Data(100, 10)
+    assert counted(digits_config, classes=3) == Data(100, 3)
+    digits_config.data.name, digits_config.data.split = "imagenet2012", "train"
+    assert counted(digits_config) == Data(1_281_167, 1000)
+    with pytest.raises(UsageError, match="--classes 0 must be at least 1"):
+        counted(digits_config, 5, 0)
+    digits_config.data.name, digits_config.data.folder = None, str(tmp_path / "nowhere")
+    assert counted(digits_config, 5, 2) == Data(5, 2)
+    with pytest.raises(UsageError, match="--images=N and --classes=N, how many there are to train"):
+        counted(digits_config)
+
+
+def test_unknown_jobs_are_named(capsys):
+    code, _, err = plan(capsys, "--topology=v3:2x2", "--job=dream")
+    assert code == 2 and "job 'dream' is unknown; known are train, evaluate, embed" in err
+
+
+@pytest.mark.slow
+def test_weak_scaling(tmp_path):
+    made = python(
+        "-m", "mae_jax.cli", "plan", *SMALL, "--scaling=v3:2x2,v3:4x4", "--json",
+        f"--plot={tmp_path / 'scaling.png'}",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    small, large = map(json.loads, made.stdout.splitlines())
+    assert small["scaling"] == {"batch_size": 128, "exposed": 1.0, "hidden": 1.0}
+    assert (large["devices"], large["scaling"]["batch_size"]) == (32, 512)
+    waiting = [e["step_seconds"] + e["collective_seconds"] for e in (small, large)]
+    assert large["scaling"]["exposed"] == pytest.approx(waiting[0] / waiting[1])
+    assert large["scaling"]["exposed"] <= large["scaling"]["hidden"] + 0.01
+    assert (tmp_path / "scaling.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "either --topology or --scaling is needed"),
+        (["--topology=v3:2x2", "--scaling=v3:2x2,v3:4x4"], "either --topology or --scaling"),
+        (["--topology=v3:2x2", "--plot=x.png"], "goes with --scaling"),
+        (["--scaling=v3:2x2,v3:4x4", "--job=embed"], "goes without --compare and --job"),
+        (["--scaling=v3:2x2"], "must name two topologies at least"),
+    ],
+)
+def test_what_does_not_go_with_scaling(capsys, flags, message):
+    code, _, err = plan(capsys, *flags)
+    assert code == 2 and message in err
