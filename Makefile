@@ -28,6 +28,9 @@ PINNED = -c constraints.txt -c constraints-interop.txt
 
 BEAM = .venv-beam
 
+# Of tests: over processes, a file's in one of them.
+SPREAD = -n logical --maxprocesses=4 --dist loadfile
+
 # Of `make ablation`: so many processes divide the runs. On an accelerator: make ablation JOBS=1.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 TABLES = $(RUNS)/ablation
@@ -70,12 +73,12 @@ ablation-labels: ablation-all
 		--draws=$${each#*:} --baselines --workdir=$(TABLES)/labels/$$count || exit; done
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest tests -n logical --maxprocesses=4 --dist loadfile
+	$(BIN)/python -m pytest tests $(SPREAD)
 
 test-interop: $(INTEROP)/.done
-	$(INTEROP)/bin/python -m pytest tests/interop
+	$(INTEROP)/bin/python -m pytest tests/interop $(SPREAD)
 	PYTHONPATH=$(INTEROP)/transformers4 $(INTEROP)/bin/python -m pytest \
-		tests/interop/test_transformers.py tests/interop/test_own_preprocessing.py
+		tests/interop/test_transformers.py tests/interop/test_own_preprocessing.py $(SPREAD)
 
 $(INTEROP)/.done: setup.py constraints.txt constraints-interop.txt
 	$(PYTHON) -m venv $(INTEROP)

@@ -16,7 +16,7 @@ def draw(
       UsageError: matplotlib is missing, or the file cannot be written.
     """
     if not curves.available():
-        raise UsageError("a plot needs matplotlib; `pip install 'mae_jax[report]'` brings it")
+        raise UsageError("a plot needs matplotlib; `pip install 'mae_jax[plots]'` brings it")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
