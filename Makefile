@@ -54,6 +54,9 @@ ablation-all: ablation
 	$(ABLATE) --workdir=$(TABLES)/encoder --grid model.mask_tokens_in_encoder=True
 	$(ABLATE) --workdir=$(TABLES)/decoder_depth --grid model.decoder_depth=2,4
 	$(ABLATE) --workdir=$(TABLES)/decoder_width --grid model.decoder_width=16,64,128
+	$(ABLATE) --workdir=$(TABLES)/decode_ratio --grid model.decode_ratio=.5
+	$(ABLATE) --workdir=$(TABLES)/cross --grid model.decode_ratio=1.0,.3333 \
+		--config.model.decoder_attention=cross
 	$(ABLATE) --workdir=$(TABLES)/norm_pix --grid model.norm_pix=False
 	$(ABLATE) --workdir=$(TABLES)/pca --grid model.target=pca --config.model.norm_pix=False \
 		--config.model.pca_components=4
