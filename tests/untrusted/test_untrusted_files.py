@@ -436,7 +436,6 @@ CASES = [
             ("model/ocdbt.process_0/manifest.ocdbt", as_bytes),
             ("model/d/*", as_bytes),
             ("model/ocdbt.process_0/d/*", as_bytes),
-            ("model/array_metadatas/*", as_json),
         )
     ),
 ]
