@@ -83,8 +83,8 @@ def commands(name: str, typed: Sequence[str], verb: str = "pretrain") -> dict[st
 
     Args:
       name: of the topology.
-      verb: that the run is of.
       typed: what says the config, as in ("--config=configs/in1k/l16.py", "--config.seed=1").
+      verb: that the run is of.
 
     Returns:
       Each in two lines, the first with words in capitals where only the reader knows a value.
