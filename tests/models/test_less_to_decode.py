@@ -88,22 +88,20 @@ def test_crossed_patches_look_at_the_visible_ones():
     pred = model.decode(latent, masks)
     other = model.decode(latent.at[:, 3].add(1.0), masks)
     assert (abs(pred - other).max(-1) > 1e-6).all()
-    # By hand: one block's attention over keys that are visible tokens with their positions.
-    block, seen = model.decoder.blocks[0], model.decoder.embed(latent)
-    positions = model.decoder.pos_embed[0]
-    where = jnp.pad(masks.keep_BK + 1, ((0, 0), (1, 0)))
-    seen = seen + positions[where]
-    x = model.decoder.mask_token[...] + positions[None, 1:]
+    # By hand: every block's keys are the visible tokens with their positions.
+    decoder = model.decoder
+    positions = decoder.pos_embed[0]
+    seen = decoder.embed(latent) + positions[jnp.pad(masks.keep_BK + 1, ((0, 0), (1, 0)))]
+    x = decoder.mask_token[...] + positions[None, 1:]
     x = jnp.broadcast_to(x, (3, *x.shape[1:]))
-    both = jnp.concatenate([block.norm1(x), seen], axis=1)
-    weights = _weights_among(block.attn, both, keys=slice(24, None))
-    to_v = attention.kinds(block.attn.qkv.affine())[2]
-    mixed = weights @ attention.split_heads(to_v(seen), 2)
-    expected = block.attn.proj(attention.join_heads(mixed))
-    found = model.decoder.way.look(
-        seen, block.norm1(x), block.attn.qkv.affine(), block.attn.proj.affine(), 2
-    )
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for block in decoder.blocks:
+        both = jnp.concatenate([block.norm1(x), seen], axis=1)
+        weights = _weights_among(block.attn, both, keys=slice(24, None))
+        to_v = attention.kinds(block.attn.qkv.affine())[2]
+        mixed = weights @ attention.split_heads(to_v(seen), 2)
+        x = x + block.attn.proj(attention.join_heads(mixed))
+        x = x + block.mlp(block.norm2(x))
+    np.testing.assert_allclose(pred, decoder.pred(decoder.norm(x)), rtol=1e-4, atol=1e-5)
 
 
 def _weights_among(attn, x_BND, keys):
