@@ -107,11 +107,24 @@ def _configs(held, wanted) -> list[str]:
         pairs[f"then {name}"] = held["then"][name], wanted["then"][name]
     lines = []
     for title, (old, new) in sorted(pairs.items()):
+        same = _MAY_CHANGE | _unknown_then(old, new)
         for line in config_lib.changes(old, new):
             key = line.partition(":")[0]
-            if key not in _MAY_CHANGE and key.partition(".")[0] not in _SECTIONS:
+            if key not in same and key.partition(".")[0] not in _SECTIONS:
                 lines.append(line if title == "config" else f"{title}: {line}")
     return lines
+
+
+def _unknown_then(old, new) -> set[str]:
+    """Keys that the version which wrote `old` did not know, where `new` has what it did."""
+    old, new = config_lib.flatten(old), config_lib.flatten(new)
+    defaults = [config_lib.default_config().to_dict(), config_lib.with_defaults({})]
+    did = json.loads(json.dumps([config_lib.flatten(tree) for tree in defaults]))
+    return {
+        name
+        for name in new.keys() - old.keys()
+        if any(name in tree and tree[name] == new[name] for tree in did)
+    }
 
 
 def _differences(held, wanted) -> list[str]:

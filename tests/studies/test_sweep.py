@@ -176,6 +176,20 @@ def test_another_grid_is_refused_with_the_difference_or_extends(config, classify
     assert [entry.name for entry in strange.iterdir()] == ["a.txt"]
 
 
+def test_a_sweep_of_an_older_version_goes_on(config, classify, tmp_path, monkeypatch):
+    sweep(config, tmp_path, then=[classify])
+    held = json.loads((tmp_path / agreement.NAME).read_text())
+    for tree in (held["config"], held["then"]["finetune"]):
+        for key in ("decode_ratio", "decoder_attention"):
+            del tree["model"][key]
+    (tmp_path / agreement.NAME).write_text(json.dumps(held))
+    monkeypatch.setattr(loop, "run", None)  # what it measured is kept
+    assert sweep(config, tmp_path, then=[classify])["missing"] == 0
+    config.model.decode_ratio = 0.5
+    with pytest.raises(UsageError, match=r"model.decode_ratio: 1.0 -> 0.5"):
+        sweep(config, tmp_path, then=[classify])
+
+
 def test_what_diverged_is_shown_and_only_tried_again_when_asked(config, tmp_path, monkeypatch):
     ran = []
 
