@@ -28,6 +28,8 @@ SMALL = dict(
         ("grouped", "cpu", 8, ways.Grouped(4)),
         ("plain", "tpu", 8, ways.PLAIN),
         ("packed", "gpu", 1, ways.Packed()),
+        ("cudnn", "gpu", 1, ways.Fused()),
+        ("cudnn", "cpu", 1, ways.PLAIN),
     ],
 )
 def test_the_way_for_some_devices(name, platform, devices, way):
@@ -47,6 +49,21 @@ def losses(attention, **changes):
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     noise = jax.random.uniform(jax.random.key(1), (2, 4))
     return lambda p: nnx.merge(graphdef, p, tables).loss(images, noise=noise), params
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_one_kernel_gives_what_the_formula_gives(cross):
+    fused = ways.Fused("xla")  # the kernel that is there on any device
+    changes = dict(decoder_attention="cross" if cross else "self")
+    for dtype, tolerance in (("float32", 0), ("bfloat16", 2e-2)):
+        found, expected = (
+            jax.jit(jax.value_and_grad(loss))(params)
+            for loss, params in (losses(way, dtype=dtype, **changes) for way in (fused, "plain"))
+        )
+        assert float(found[0]) == pytest.approx(float(expected[0]), rel=tolerance)
+        for one, other in zip(*map(jax.tree.leaves, (found[1], expected[1])), strict=True):
+            assert jnp.linalg.norm(one - other) <= tolerance * jnp.linalg.norm(other) + 1e-3
+        assert dtype == "float32" or found[0] != expected[0]
 
 
 @pytest.mark.parametrize(
