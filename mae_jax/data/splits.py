@@ -65,8 +65,9 @@ def absolute(
         return f"{plus}part{place}"
 
     lengths = {f"part{place}": _Length(len(part)) for place, part in enumerate(parts)}
+    instruction = tfds.core.ReadInstruction  # here, as an incomplete tfds has none
     try:
-        found = tfds.core.ReadInstruction.from_spec(_NAME.sub(rename, expression))
+        found = instruction.from_spec(_NAME.sub(rename, expression))
         made = found.to_absolute(lengths)
     except (ValueError, AssertionError, NotImplementedError, AttributeError):
         raise UsageError(_unknown(expression, names, everything is not None)) from None
