@@ -268,9 +268,7 @@ class Trainer:
 
         began = time.perf_counter()
         for _ in range(steps):
-            self._state, numbers = self._step(
-                self._state, self._batch, np.uint32(0), self._rates, None
-            )
+            self._state, numbers = self._step(self._state, self._batch, np.uint32(0), self._rates)
         jax.block_until_ready((self._state, numbers))
         assert np.isfinite(float(numbers["loss"]))
         return (time.perf_counter() - began) / steps

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -27,8 +28,20 @@ def options(platform: str, width: int) -> dict[str, bool | str]:
     """Compiler options for the steps of a model so wide on devices of a platform."""
     if platform != "cpu":
         return {}
-    wanted = [_IN_PLACE, _ONEDNN] if width >= _WIDE else [_IN_PLACE]
-    return {name: value for group in wanted if _takes(**group) for name, value in group.items()}
+    chosen = dict(_IN_PLACE) if _takes(**_IN_PLACE) else {}
+    if width >= _WIDE:
+        # `announced` says it sooner and plainly.
+        warnings.filterwarnings("ignore", ".*compilation cache entry.* thunk kind: onednn")
+        chosen |= _ONEDNN if _takes(**_ONEDNN) else {}
+    return chosen
+
+
+def announced(platform: str, width: int) -> str:
+    """What to say before such a model's first step."""
+    line = "the first step is compiled, in seconds or, of large models, minutes"
+    if _ONEDNN.keys() <= options(platform, width).keys():
+        line += "; in every start, as programs with oneDNN's products cannot be kept"
+    return line
 
 
 # Folders that were chosen here, and not by who started this process.

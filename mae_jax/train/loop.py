@@ -17,7 +17,7 @@ from mae_jax.data.describe import describe
 from mae_jax.data.progress import say
 from mae_jax.errors import Preempted, UsageError
 from mae_jax.parallel import Layout
-from mae_jax.train import divergence, initial_state, metrics, state, workdir
+from mae_jax.train import compilation, divergence, initial_state, metrics, state, workdir
 from mae_jax.train.checkpoints import checkpoint
 from mae_jax.train.checkpoints.rhythm import Rhythm
 from mae_jax.train.checkpoints.saver import Saver
@@ -191,9 +191,8 @@ class _Run:
                 self.teller.settles(self.first)
                 beats.other(f"step {self.first + 1}")
             if self.first < task.steps:
-                self.teller.say(
-                    "the first step is compiled, in seconds or, of large models, minutes"
-                )
+                width = task.objective.dimensions.width
+                self.teller.say(compilation.announced(self.layout.platform, width))
             following = next(batches, None)  # None where nothing is left to do
             ahead = following and self._put(following)
             for step in range(self.first + 1, task.steps + 1):

@@ -1,6 +1,7 @@
 """What training steps are compiled with."""
 
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -89,3 +90,20 @@ def test_without_a_home_nothing_is_kept(no_cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(no_cache / "file"))
     compilation.keep()
     assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_what_cannot_be_kept_is_said_before_and_not_by_a_warning(no_cache, request):
+    compilation.keep()
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    request.addfinalizer(lambda: jax.config.update(name, before))
+    jax.config.update(name, 0.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = compilation.options("cpu", 768)
+        x = jnp.ones((96, 96))
+        jax.jit(lambda x: jnp.tanh(x @ x), compiler_options=options)(x)
+    assert not [str(one.message) for one in caught if "cache entry" in str(one.message)]
+    has_onednn = compilation._ONEDNN.items() <= options.items()
+    assert compilation.announced("cpu", 768).endswith("cannot be kept") == has_onednn
+    assert compilation.announced("cpu", 64) == compilation.announced("gpu", 768)
