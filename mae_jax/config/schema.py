@@ -136,8 +136,8 @@ SCHEMA: dict[str, Any] = {
         "attention": Key(
             "auto",
             "how heads are multiplied: plain; grouped, as wide as a TPU's registers; packed, "
-            "in few passes over memory, for a single CPU; cudnn, in one kernel of cuDNN's, for GPUs in "
-            "bfloat16; auto: what suits the device",
+            "in few passes over memory, for a single CPU; cudnn, in one kernel of cuDNN's, for "
+            "GPUs in bfloat16; auto: what suits the device",
             **one_of("auto", "plain", "grouped", "packed", "cudnn"),
         ),
         "remat": Key(

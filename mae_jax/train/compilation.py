@@ -70,6 +70,17 @@ def keep(folder: Path | None = None) -> None:
         compilation_cache.reset_cache()  # what was compiled before settled that there is none
 
 
+def keep_for_all(folder: Path) -> None:
+    """Keeps programs in a folder that all processes see, where there are several and `keep`
+    chose the user's cache.
+
+    JAX has only the first process write, so that the others would never find one at home.
+    """
+    kept = jax.config.jax_compilation_cache_dir
+    if jax.process_count() > 1 and kept in _chosen and Path(kept).parent == _of_user():
+        keep(folder)
+
+
 def _of_user() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "mae_jax" / "programs"

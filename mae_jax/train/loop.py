@@ -100,6 +100,7 @@ def run(
             if hosts.is_first():
                 claimed = held.enter_context(workdir.claim(folder, resolved, allow_change))
         beats.place(jax.process_index(), path)
+        compilation.keep_for_all(path / workdir.PROGRAMS)
         layout = Layout.of(task.split)
         teller = Teller(quiet or not hosts.is_first())
         teller.say(task.described(layout))

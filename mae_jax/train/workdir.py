@@ -21,6 +21,7 @@ from mae_jax.train.checkpoints import manifest
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mae_jax")
 _FRESH = ".config.json"  # what takes the place of config.json, until it does
+PROGRAMS = ".programs"  # compiled ones, where several processes share them
 
 
 def read_config(workdir: str | Path) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def claim(
         )
     elif recorded:
         read_config(folder)
-    elif folder.is_dir() and any(e.name not in (path.name, _FRESH) for e in folder.iterdir()):
+    elif folder.is_dir() and {e.name for e in folder.iterdir()} - {path.name, _FRESH, PROGRAMS}:
         raise UsageError(
             f"work folder {str(workdir)!r} holds files but no run; give an empty or a new one"
         )

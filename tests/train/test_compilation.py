@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,18 @@ def test_programs_are_kept_in_the_users_cache_or_a_sweeps(no_cache):
     assert chosen.startswith(str(no_cache / "cache/mae_jax/programs/cpu-"))
     compilation.keep(no_cache / "sweep")
     assert jax.config.jax_compilation_cache_dir.startswith(str(no_cache / "sweep/cpu-"))
+
+
+def test_several_processes_keep_them_where_all_look(no_cache, monkeypatch):
+    compilation.keep()
+    at_home = jax.config.jax_compilation_cache_dir
+    compilation.keep_for_all(no_cache / ".programs")
+    assert jax.config.jax_compilation_cache_dir == at_home
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    compilation.keep_for_all(no_cache / ".programs")
+    assert Path(jax.config.jax_compilation_cache_dir).parent == no_cache / ".programs"
+    compilation.keep_for_all(no_cache / "run of a sweep" / ".programs")
+    assert Path(jax.config.jax_compilation_cache_dir).parent == no_cache / ".programs"
 
 
 def test_where_jax_was_told_to_keep_programs_they_stay(no_cache):

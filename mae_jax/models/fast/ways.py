@@ -138,7 +138,8 @@ class Fused(Way):
             return super().look(seen_BKD, x_BQD, qkv, out, heads)
         to_q, to_k, to_v = attention.kinds(qkv)
         q, k, v = (
-            x.reshape(*x.shape[:2], heads, -1) for x in (to_q(x_BQD), to_k(seen_BKD), to_v(seen_BKD))
+            x.reshape(*x.shape[:2], heads, -1)
+            for x in (to_q(x_BQD), to_k(seen_BKD), to_v(seen_BKD))
         )
         mixed = jax.nn.dot_product_attention(q, k, v, implementation=self.kernel)
         return out(mixed.reshape(x_BQD.shape))
