@@ -120,7 +120,7 @@ docs-test: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/shellcheck launch/*.sh
+	$(BIN)/shellcheck launch/*.sh benchmarks/*.sh
 	$(BIN)/hadolint Dockerfile
 
 $(VENV)/bin/python:

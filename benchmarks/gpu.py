@@ -17,8 +17,6 @@ from pathlib import Path
 
 import gpu_steps
 
-REPOSITORY = Path(__file__).parents[1]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
