@@ -184,10 +184,13 @@ def test_a_sweep_of_an_older_version_goes_on(config, classify, tmp_path, monkeyp
             del tree["model"][key]
     (tmp_path / agreement.NAME).write_text(json.dumps(held))
     monkeypatch.setattr(loop, "run", None)  # what it measured is kept
+    other = config.copy_and_resolve_references()
+    other.model.decode_ratio = 0.5
+    with pytest.raises(UsageError, match=r"model.decode_ratio: None -> 0.5"):
+        sweep(other, tmp_path, then=[classify])
     assert sweep(config, tmp_path, then=[classify])["missing"] == 0
-    config.model.decode_ratio = 0.5
     with pytest.raises(UsageError, match=r"model.decode_ratio: 1.0 -> 0.5"):
-        sweep(config, tmp_path, then=[classify])
+        sweep(other, tmp_path, then=[classify])
 
 
 def test_what_diverged_is_shown_and_only_tried_again_when_asked(config, tmp_path, monkeypatch):
