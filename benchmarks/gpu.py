@@ -30,8 +30,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     if options.step:
         return _make(options.step, options.device, out)
+    names = options.only.split(",") if options.only else list(gpu_steps.STEPS)
+    if unknown := [name for name in names if name not in gpu_steps.STEPS]:
+        parser.error(
+            f"--only={','.join(unknown)} is unknown; known are {', '.join(gpu_steps.STEPS)}"
+        )
     ends = time.monotonic() + 60 * options.minutes
-    names = options.only.split(",") if options.only else gpu_steps.STEPS
     for name in names:
         if (out / f"{name}.json").exists():
             print(f"{name}: done before", flush=True)
