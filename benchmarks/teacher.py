@@ -1,6 +1,6 @@
 r"""What a teacher is worth, on Fashion-MNIST: a student a third of its size, features as target.
 
-    python benchmarks/teacher.py [--out=runs/teacher] [--draws=5]
+    python benchmarks/teacher.py [--out=runs/teacher] [--draws=5] [--only=distill,features]
 
 The teacher is a masked autoencoder. With as many updates each: a smaller encoder taught by it, the
 same one as a masked autoencoder, and from scratch; and one of the teacher's size that predicts its
@@ -31,14 +31,21 @@ def pretraining(teacher=None, **changes):
 
 
 def rows(teacher):
-    distilled, features = {"train.objective": "distill"}, {"model.target": "features"}
+    """Of each use of a teacher, what is compared: how it is pre-trained."""
     return {
-        "the teacher": pretraining(**{"train.epochs": 2 * EPOCHS}),
-        "small, taught": pretraining(teacher, **SMALL, **distilled),
-        "small, masked autoencoder": pretraining(**SMALL),
-        "features of the teacher": pretraining(teacher, **features),
-        "normalised pixels": pretraining(),
+        "distill": {
+            "the teacher": pretraining(**{"train.epochs": 2 * EPOCHS}),
+            "small, taught": pretraining(teacher, **SMALL, **{"train.objective": "distill"}),
+            "small, masked autoencoder": pretraining(**SMALL),
+        },
+        "features": {
+            "features of the teacher": pretraining(teacher, **{"model.target": "features"}),
+            "normalised pixels": pretraining(),
+        },
     }
+
+
+SIZES = {"distill": ("small", SMALL), "features": ("as the teacher", {})}
 
 
 def shown(value):
@@ -50,24 +57,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/teacher")
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--only", default=",".join(SIZES), help="uses of a teacher")
     options = parser.parse_args()
     root = Path(options.out).absolute()
     teacher = root / "source"
     made = mae_jax.pretrain(pretraining(**{"train.epochs": 2 * EPOCHS}), teacher, quiet=True)
     print(f"teacher: {made['measures']}\n")
-    columns = None
-    for name, config in rows(teacher).items():
-        folder = root / name.replace(", ", "_").replace(" ", "_")
-        draws = 1 if name == "the teacher" else options.draws  # what it is, beside its students
-        found = mae_jax.sweep(config, folder, seeds=draws, then=THEN)
-        (row,) = found["rows"]
-        (folder / "row.json").write_text(json.dumps(row, default=str))
-        if columns is None:
-            columns = [c for c in row if isinstance(row[c], dict) and c != "held-out loss"]
-            print(f"| | {' | '.join(columns)} |\n{'|---' * (len(columns) + 1)}|")
-        print(f"| {name} | " + " | ".join(shown(row[c]) for c in columns) + " |", flush=True)
-    for labels in LABELS:
-        for size, changes in (("small", SMALL), ("as the teacher", {})):
+    for use in options.only.split(","):
+        columns = None
+        for name, config in rows(teacher)[use].items():
+            folder = root / name.replace(", ", "_").replace(" ", "_")
+            draws = 1 if name == "the teacher" else options.draws  # what it is, beside its students
+            found = mae_jax.sweep(config, folder, seeds=draws, then=THEN)
+            (row,) = found["rows"]
+            (folder / "row.json").write_text(json.dumps(row, default=str))
+            if columns is None:
+                columns = [c for c in row if isinstance(row[c], dict) and c != "held-out loss"]
+                print(f"| | {' | '.join(columns)} |\n{'|---' * (len(columns) + 1)}|")
+            print(f"| {name} | " + " | ".join(shown(row[c]) for c in columns) + " |", flush=True)
+        size, changes = SIZES[use]
+        for labels in LABELS:
             folder = root / f"scratch_{size.replace(' ', '_')}_{labels}"
             config = configs.read(f"configs/fashion/labels.py:{labels}_scratch", None, changes)
             found = mae_jax.finetune(config, folder, draws=options.draws)
