@@ -6,6 +6,7 @@ They are those of `mae_jax.commands`, with plain values in and a `Result` out.
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Result(dict[str, Any]):
 @functools.cache
 def function(name: str) -> Callable[..., Any]:
     """The function of a verb. Where it takes several of something, one by itself will do."""
+    if "jax" not in sys.modules:  # it reads which devices there are to be when it is imported
+        importlib.import_module("mae_jax.commands.devices").skip_absent_tpu()
     verb = importlib.import_module(f"mae_jax.commands.{name}").VERB
 
     @functools.wraps(verb.function)

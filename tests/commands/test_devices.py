@@ -1,9 +1,11 @@
 """JAX is kept from starting libtpu only where no TPU can be."""
 
 import importlib.util
+import sys
 
 import pytest
 
+from mae_jax import api
 from mae_jax.commands import devices
 
 
@@ -54,3 +56,13 @@ def test_what_somebody_has_said_holds(alone, monkeypatch, name):
 def test_beside_another_accelerators_plugin_jax_chooses(alone, monkeypatch):
     monkeypatch.setattr(devices.metadata, "entry_points", lambda group: ("cuda",))
     assert not devices.skip_absent_tpu(alone)
+
+
+def test_from_python_it_is_left_out_before_jax_is_there_and_never_after(monkeypatch):
+    called = []
+    monkeypatch.setattr(devices, "skip_absent_tpu", lambda: called.append(True))
+    api.function.__wrapped__("plan")
+    assert not called  # tests have jax
+    monkeypatch.delitem(sys.modules, "jax")
+    api.function.__wrapped__("plan")
+    assert called
