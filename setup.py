@@ -53,6 +53,9 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    # Said, so that an editable install is a path. A finder would come too late for a script beside
+    # the checkout: the checkout's own folder has the package's name, and Python takes that for it.
+    package_dir={"": "."},
     packages=find_packages(include=["mae_jax", "mae_jax.*"]),
     package_data={"mae_jax": ["py.typed", "reports/templates/*"]},
     python_requires=">=3.11,<3.14",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from mae_jax.config import default_config, files, take_given_source, unknown_key
+from mae_jax.config import default_config, files, take_given, unknown_key
 from mae_jax.config import overrides as keys
 from mae_jax.config.reading import check_value
 from mae_jax.config.schema import all_keys
@@ -48,7 +48,9 @@ def read(
 
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:
-    """A config with other values of keys; data that they name replaces what the config names.
+    """A config with other values of keys.
+
+    Data that they name, and a length that they give, replace the config's (`config.given`).
 
     Raises:
       UsageError: a key that is unknown, or a value that it cannot have.
@@ -60,8 +62,7 @@ def changed(config: Any, values: Mapping[str, Any]) -> Any:
             raise unknown_key(name)
         check_value(name, value)
     keys.apply(config, values)
-    replaced = take_given_source(config, [name for name in values if values[name] is not None])
-    if replaced:
+    for replaced in take_given(config, [name for name in values if values[name] is not None]):
         say(replaced)
     return config
 

@@ -57,7 +57,7 @@ def embed(
         raise UsageError("exactly one of --images and --config must be given")
     if overrides and config is None:
         raise UsageError("overrides go with a config, and none is given")
-    encoder = PretrainedEncoder(sources_lib.weights_of(source, "encoder", **reading))
+    encoder = PretrainedEncoder(sources_lib.weights_to_use(source, "encoder", **reading))
     options: dict[str, Any] = {"output": output, "layers": layers, "dtype": dtype}
     options["whitening"] = whitening.asked(whiten=whiten, standardise=standardise)
     if images is not None:

@@ -40,7 +40,7 @@ def evaluate(
     from mae_jax.inference import evaluation
 
     config = configs.read(config, overrides=overrides)
-    weights = sources_lib.weights_of(source, **reading)
+    weights = sources_lib.weights_to_use(source, **reading)
     if robustness:
         return evaluation.robustness(weights, config, robustness, root=root, out=out)
     if root is not None:

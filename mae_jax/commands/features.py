@@ -30,7 +30,7 @@ def features(
     """
     from mae_jax.inference import pictures
 
-    return pictures.features(sources.weights_of(source, "encoder", **reading), images, out)
+    return pictures.features(sources.weights_to_use(source, "encoder", **reading), images, out)
 
 
 VERB = Verb(

@@ -124,7 +124,7 @@ def _read(verb, argv):
     except absl_flags.UnrecognizedFlagError as error:
         keys = [key for key, _ in all_keys() if key.rpartition(".")[2] == error.flagname]
         near = f"; did you mean --config.{keys[0]}?" if keys and "config" in names else ""
-        raise UsageError(f"{error}{near}") from error
+        raise UsageError(f"{error}{near or _elsewhere(error.flagname)}") from error
     except absl_flags.Error as error:
         raise UsageError(str(error)) from error
     values = {name: _config(verb, name, found[name].value, overrides[name]) for name in names}
@@ -134,6 +134,18 @@ def _read(verb, argv):
     if TYPED in verb.arguments:
         values[TYPED] = (f"--config={found['config'].value}", *overrides["config"].typed)
     return values, rest
+
+
+def _elsewhere(flag):
+    """Which verbs have a flag, as the end of a sentence."""
+    from mae_jax import commands  # not above: it has this
+
+    having = [
+        name
+        for name, verb in commands.verbs().items()
+        if isinstance(verb, Verb) and any(own.name == flag for own in verb.flags)
+    ]
+    return f"; it is of {', '.join(having)}" if having else ""
 
 
 def _config(verb, name, path, overrides):

@@ -35,7 +35,7 @@ def predict(
     from mae_jax.inference import predict as predictor
     from mae_jax.weights.load import PretrainedClassifier
 
-    classifier = PretrainedClassifier(sources_lib.weights_of(source, **reading))
+    classifier = PretrainedClassifier(sources_lib.weights_to_use(source, **reading))
     return predictor.predict(classifier, sources.open_images(images), out, top=top, sheet=sheet)
 
 

@@ -34,7 +34,7 @@ def reconstruct(
     from mae_jax.inference import pictures
 
     return pictures.reconstruct(
-        sources.weights_of(source, **reading),
+        sources.weights_to_use(source, **reading),
         images,
         out,
         mask_ratio=mask_ratio,

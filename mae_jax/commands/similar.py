@@ -61,7 +61,7 @@ def similar(
             "data.eval_split"
         )
     nearest.check_installed()
-    encoder = PretrainedEncoder(sources_lib.weights_of(source, "encoder", **reading))
+    encoder = PretrainedEncoder(sources_lib.weights_to_use(source, "encoder", **reading))
     options: dict[str, Any] = {"k": k, "threshold": threshold}
     options["also"] = () if tuple(also) == ("none",) else tuple(also)
     if config is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from mae_jax.commands.verb import Flag, Positional
+from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,3 +97,16 @@ def weights_of(
             )
         weights = adapt.with_channels(weights, channels)
     return adapt.fitted(weights, reading.get("image_size"))
+
+
+def weights_to_use(
+    source: str | Path, part: str = "full", **reading: Unpack[EncoderReading]
+) -> "Weights":
+    """As `weights_of`, and says so where their training has not come to its end.
+
+    Of a checkpoint that was asked for, that is known.
+    """
+    weights = weights_of(source, part, **reading)
+    if weights.unfinished and reading.get("step") is None:
+        say(weights.unfinished)
+    return weights

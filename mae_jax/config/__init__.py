@@ -1,11 +1,11 @@
 """Configurations: every key (`schema`), how keys fit together, reading and comparing."""
 
+from mae_jax.config.given import take_given
 from mae_jax.config.reading import (
     default_config,
     describe,
     flatten,
     nearest,
-    take_given_source,
     unknown,
     unknown_key,
     validate,
@@ -26,7 +26,7 @@ __all__ = [
     "differences",
     "flatten",
     "nearest",
-    "take_given_source",
+    "take_given",
     "unknown",
     "unknown_key",
     "validate",

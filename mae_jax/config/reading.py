@@ -8,7 +8,6 @@ The keys themselves are in `schema`.
 import difflib
 import math
 import textwrap
-from collections.abc import Collection
 from typing import Any
 
 from ml_collections import config_dict
@@ -110,30 +109,6 @@ def check_value(name: str, value: Any) -> None:
         raise UsageError(f"config key {name} is {value!r}; it must be {expected(key)}")
     if not _finite(value) or not _allowed(key, value):
         raise UsageError(f"config key {name} is {value!r}; it must be {expected(key)}")
-
-
-def take_given_source(config: config_dict.ConfigDict, given: Collection[str]) -> str | None:
-    """Data that the command line names takes the place of what the config file names.
-
-    Args:
-      config: changed in place.
-      given: the keys that the command line sets.
-
-    Returns:
-      A sentence that says so; None where nothing is replaced.
-    """
-    data = config.data
-    ways = {f"data.{name}": name for name in ("name", "folder", "mixture") if data[name]}
-    given = [way for way in ways if way in given]
-    if len(given) != 1 or len(ways) == 1:
-        return None
-    (key,) = given
-    replaced = []
-    for way, name in ways.items():
-        if way != key:
-            replaced.append(f"{way} {data[name]!r}")
-            data[name] = () if name == "mixture" else None
-    return f"{key} {data[ways[key]]!r} takes the place of {' and '.join(replaced)} in the config"
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """What a run says of its data before it begins, so that a wrong folder is seen at once."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from mae_jax.data.records import NO_LABEL, Source
 from mae_jax.errors import printable
 
 _CLASSES = 10  # that are named with their counts, at most
+_COMPARED = 2_000_000  # records, at most: more have too many names to go through at a start
 
 
 def describe(source: Source) -> str:
@@ -32,6 +35,32 @@ def describe(source: Source) -> str:
     if counts.sum() < len(source):
         text += f"; {len(source) - counts.sum()} have no label"
     return printable(text)
+
+
+def overlap(train: Source, held_out: Source) -> str | None:
+    """A sentence about held-out records that are trained on, too; None where there are none.
+
+    Args:
+      train, held_out: of one data set, or mixture of some, so that names tell records apart.
+    """
+    if len(train) > _COMPARED or len(held_out) > _COMPARED:
+        return None
+    here = set(_named(held_out))
+    both = len(here.intersection(_named(train)))
+    if not both:
+        return None
+    which = "all" if both == len(here) else f"{both} of {len(here)}"
+    return (
+        f"{which} held-out {held_out.noun}s are trained on, too, so that what is measured on them "
+        "says less of others; data.split and data.eval_split keep them apart, as 'all[:80%]' and "
+        "'all[80%:]' do"
+    )
+
+
+def _named(source: Source) -> Iterator[tuple[int, str]]:
+    """Each record's name, with the number of the set that it is of: names are a set's own."""
+    sets = np.repeat(np.arange(len(source.parts)), source.parts)
+    return ((int(part), source.name(index)) for index, part in enumerate(sets))
 
 
 def _shortened(names: list[str]) -> str:

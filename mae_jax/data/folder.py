@@ -15,6 +15,8 @@ from mae_jax.data.split_names import is_split
 from mae_jax.errors import UsageError
 
 _NAMED = 3  # files that a message names, at most
+_NO_CLASSES = "no image lies in a class folder"
+_TABLE = "name classes in a table, data.labels"
 
 
 class FolderSource(Source):
@@ -42,10 +44,10 @@ class FolderSource(Source):
         self, folder: str, split: str, classes: Sequence[str] = (), *, unread: bool = False
     ):
         self._files, self._unread = open_files(folder), unread
-        self.left_out = self._files.left_out
+        self.left_out, self._advice = self._files.left_out, ""
         if not len(self._files):
             raise UsageError(
-                f"data.folder {folder!r} has no images{others_in(folder)}; known are files ending "
+                f"{folder!r} has no images{others_in(folder)}; known are files ending "
                 f"in {', '.join(SUFFIXES)}"
             )
         if unread and self._files.place(0) is None:
@@ -64,6 +66,9 @@ class FolderSource(Source):
             if len(share):
                 depth = 1 if part is not None or all(map(is_split, parts)) else 0
                 labels, reason = self._labels_of(files, depth)
+                if part is not None and reason == _NO_CLASSES and not is_split(part):
+                    reason += f" of {splits.quoted(part)}"
+                    self._advice = splits.if_classes(parts)
                 names += [labels[i] for i in share]
                 self.unlabelled = self.unlabelled or reason
         self._indices = np.concatenate(chosen) if chosen else np.array([], int)
@@ -109,7 +114,7 @@ class FolderSource(Source):
         if not stray:
             return names, ""
         if len(stray) == len(files):
-            return names, "no image lies in a class folder"
+            return names, _NO_CLASSES
         some = ", ".join(self._files.name(index) for index in stray[:_NAMED])
         more = f" and {len(stray) - _NAMED} more" if len(stray) > _NAMED else ""
         verb = "lies" if len(stray) == 1 else "lie"
@@ -132,8 +137,8 @@ class FolderSource(Source):
 
     def no_labels(self) -> str:
         folders = self._files.said.labels is None and not self._files.said.unlabelled
-        advice = "let data.folder hold class folders alone, or " if folders else ""
-        return f"{super().no_labels()}; {advice}name classes in a table, data.labels"
+        advice = "; let data.folder hold class folders alone, or " if folders else "; "
+        return f"{super().no_labels()}{self._advice or advice + _TABLE}"
 
     def fingerprint(self) -> dict[str, Any]:
         found, said = self._files.fingerprint(self._indices), self._files.said

@@ -7,7 +7,7 @@ in it is written twice.
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Mapping, Sized
+from collections.abc import Collection, Mapping, Sized
 
 from mae_jax.data.split_names import is_split
 from mae_jax.errors import UsageError
@@ -79,6 +79,16 @@ def absolute(
     return chosen
 
 
+def if_classes(names: Collection[str]) -> str:
+    """What to say of parts that are classes and not splits, as the end of a sentence."""
+    if not names or any(map(is_split, names)):
+        return ""
+    return (
+        "; if these are classes, --config.data.split='all[:80%]' and "
+        "--config.data.eval_split='all[80%:]' train on some of each and measure on the rest"
+    )
+
+
 def _unquoted(written: str) -> str:
     return written[1:-1].replace("''", "'") if written[0] == "'" else written
 
@@ -87,12 +97,7 @@ def _unknown(expression: str, names: list[str], has_all: bool) -> str:
     known = [quoted(name) for name in sorted(names)]
     shown = known[:_SHOWN] + ([f"{len(known) - _SHOWN} more"] if len(known) > _SHOWN else [])
     shown += [ALL] if has_all else []
-    advice = ""
-    if has_all and names and not any(map(is_split, names)):
-        advice = (
-            "; if these are classes, --config.data.split='all[:80%]' and "
-            "--config.data.eval_split='all[80%:]' train on some of each and measure on the rest"
-        )
+    advice = if_classes(names) if has_all else ""
     return (
         f"data split {expression!r} is unknown; known are {', '.join(shown)}, and parts of them "
         f"such as {[*known, ALL][0]}[:90%]{advice}"

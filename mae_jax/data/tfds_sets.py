@@ -69,6 +69,8 @@ class TfdsSource(Source):
         else:
             self.unlabelled = "it has no feature `label` of classes"
         split = "+".join(f"{part}[{start}:{stop}]" for part, start, stop in parts)
+        self._parts_taken = parts
+        self._ends = np.cumsum([stop - start for _, start, stop in parts])
         made = epath.Path(builder.data_path, "dataset_info.json").stat().mtime
         self._key = os.fspath(builder.data_path), made, split
         self._source = builder.as_data_source(
@@ -87,7 +89,10 @@ class TfdsSource(Source):
         return Record(example["image"], label, self.name(index))
 
     def name(self, index: int) -> str:
-        return f"{self._name}:{self._split}[{index}]"
+        """As tfds would slice it out: another split has the same record under the same name."""
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        part, _, stop = self._parts_taken[place]
+        return f"{self._name}:{part}[{stop - int(self._ends[place]) + index}]"
 
     def labels(self) -> np.ndarray:
         if not self.classes:

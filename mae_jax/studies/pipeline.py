@@ -10,7 +10,7 @@ import jax
 
 from mae_jax import config as config_lib
 from mae_jax import hosts
-from mae_jax.config import named, overrides
+from mae_jax.config import named, overrides, take_given
 from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data.progress import say
 from mae_jax.errors import Diverged, UsageError
@@ -51,6 +51,7 @@ class Pipeline:
         """
         one = self.config.copy_and_resolve_references()
         overrides.apply(one, setting)
+        take_given(one, [name for name, value in setting.items() if value is not None])
         for key, source in (("init_from", one.init_from), ("train.teacher", one.train.teacher)):
             if named.is_name(source) and named.parse(source).commit is None:
                 raise UsageError(

@@ -81,7 +81,7 @@ def create(
       say: as of `measured_tables.completed`.
 
     Returns:
-      The state, and a line about where it comes from; None of a run from scratch.
+      The state, and a line about where it comes from; None of pre-training from scratch.
 
     Raises:
       UsageError: that encoder cannot be read, has other shapes, or is not finite.
@@ -90,7 +90,9 @@ def create(
     fresh = state.create(task.objective, task.recipe, config.seed, layout)
     fresh = measured_tables.completed(task, layout, fresh, teacher, say)
     if config.init_from is None:
-        return fresh, None
+        if config.train.objective not in ("classify", "probe"):
+            return fresh, None
+        return fresh, "starts from random parameters, as init_from is not set"
     source, parts = read_weights(config), ["encoder"]
     if isinstance(task.objective, Reconstruct) and config.init_part != "encoder":
         parts += ["decoder", "target"]

@@ -13,7 +13,7 @@ from mae_jax import beats, hosts, leaving, parallel
 from mae_jax import config as config_lib
 from mae_jax.config import named
 from mae_jax.data import loader
-from mae_jax.data.describe import describe
+from mae_jax.data.describe import describe, overlap
 from mae_jax.data.progress import say
 from mae_jax.errors import Preempted, UsageError
 from mae_jax.parallel import Layout
@@ -154,6 +154,8 @@ class _Run:
         self.teller.say(f"data: {describe(task.train)}")
         if task.held_out is not None:
             self.teller.say(f"held out: {describe(task.held_out)}")
+            if hosts.is_first() and (both := overlap(task.train, task.held_out)):
+                self.teller.say(both)
         if (measured_on := looks.described()) is not None:
             self.teller.say(measured_on)
         self.manager = checkpoint.open_manager(folder / "checkpoints", **config.checkpoint)

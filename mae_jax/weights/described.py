@@ -73,6 +73,14 @@ class Weights:
         names = self.origin.get("classes")
         return tuple(names) if names and self.kind == "classifier" else None
 
+    @property
+    def unfinished(self) -> str | None:
+        """In words, that the run they are of has not come to its end; None where it has."""
+        step, steps = self.origin.get("step"), self.origin.get("steps")
+        if steps is None or step >= steps:
+            return None
+        return f"{self.origin.get('source', 'the model')!r} is trained for {step} of {steps} steps"
+
     def settings(self) -> dict[str, Any]:
         """All but the tensors and the origin, as JSON can hold it; see `describe`."""
         d = dataclasses.asdict(self.dimensions)

@@ -167,12 +167,9 @@ def reads(format: str, part: str | None) -> str:
 
 
 def _check_trained(weights: Weights) -> None:
-    step, steps = weights.origin.get("step"), weights.origin.get("steps")
     source = weights.origin.get("source", "the model")
-    if steps is not None and step < steps:
-        raise UsageError(
-            f"{source!r} is trained for {step} of {steps} steps; let it finish, or give --force"
-        )
+    if weights.unfinished:
+        raise UsageError(f"{weights.unfinished}; let it finish, or give --force")
     norms = [t for n, t in weights.tensors.items() if "norm" in n and n.endswith(".weight")]
     biases = [t for name, t in weights.tensors.items() if name.endswith(".bias")]
     if all((norm == 1).all() for norm in norms) and not any(bias.any() for bias in biases):

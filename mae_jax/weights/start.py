@@ -90,6 +90,8 @@ def adopt(config, folder: str | Path | None = None) -> None:
         return
     weights = _taken(config)
     _check_can_be_trained(config, weights)
+    if weights.unfinished:
+        say(weights.unfinished)
     theirs = _settings(config, weights)
     if _reconstructs(config):
         _check_same(config, theirs["model"], weights)

@@ -30,6 +30,7 @@ def said(capsys, *arguments):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["trian"], "; did you mean pretrain?"),
     (["pretrain", "--epochs=3"], "'epochs'; did you mean --config.train.epochs?"),
+    (["pretrain", "--draws=3"], "'draws'; it is of finetune"),
     (["pretrain", "--config=configs/folder.py", "--workdir=w"],
      "no images are named; say where they lie, --config.data.folder=PHOTOS, or"),
     (["pretrain", "--config=configs/folder.py", "--workdir=w", "--config.model.size=giant"],
@@ -88,6 +89,14 @@ def test_an_encoder_s_dimensions_are_its_own(small, tmp_path, capsys):
     before.model.depth = 2
     with pytest.raises(UsageError, match="--allow_change=train.base_lr, which lets it change"):
         loop.run(before, tmp_path / "run")
+
+
+def test_what_a_run_starts_from_and_is_measured_on_is_told(small, tmp_path, capsys):
+    small.data.eval_split = "all"
+    loop.run(small, tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert "starts from random parameters, as init_from is not set" in lines
+    assert any(line.startswith("all held-out images are trained on, too,") for line in lines)
 
 
 def test_a_folder_of_several_runs_is_said_to_be_one(capsys, tmp_path):

@@ -186,15 +186,43 @@ def test_what_may_change_is_in_the_schema_and_has_a_reason():
 def test_data_named_on_the_command_line_takes_the_place_of_the_files(given, kept):
     config = valid()
     config.data.folder = "photos"
-    said = config_lib.take_given_source(config, given)
+    said = config_lib.take_given(config, given)
     if kept is None:
-        assert said is None
+        assert not said
         with pytest.raises(UsageError, match="exactly one of data.name"):
             config_lib.validate(config)
         return
     config_lib.validate(config)
-    assert said.startswith(f"{kept} ") and "takes the place of data." in said
+    assert len(said) == 1 and said[0].startswith(f"{kept} ")
+    assert "takes the place of data." in said[0]
     assert (config.data.folder is None) == (kept == "data.name")
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "holds"),
+    [
+        ({"epochs": 4.0}, {"steps": 9}, {"epochs": None, "steps": 9}),
+        ({"epochs": None, "steps": 9}, {"epochs": 4.0}, {"epochs": 4.0, "steps": None}),
+        ({"warmup_steps": 60}, {"warmup_epochs": 2}, {"warmup_epochs": 2.0, "warmup_steps": None}),
+        ({"warmup_epochs": 2.5}, {"warmup_steps": 6}, {"warmup_epochs": 2.5, "warmup_steps": 6}),
+        ({"settle_steps": 60}, {"settle_epochs": 2}, {"settle_epochs": 2.0, "settle_steps": None}),
+        ({}, {"warmup_epochs": 2, "warmup_steps": 6}, {"warmup_epochs": 2.0, "warmup_steps": 6}),
+        ({"epochs": None, "steps": 9}, {"steps": 5}, {"epochs": None, "steps": 5}),
+        ({"warmup_steps": 60}, {"warmup_epochs": None}, {"warmup_steps": 60}),
+    ],
+)  # fmt: skip
+def test_a_length_that_is_given_takes_the_place_of_the_files(file, given, holds):
+    config = valid()
+    config.update_from_flattened_dict({f"train.{name}": value for name, value in file.items()})
+    config.update_from_flattened_dict(
+        {f"train.{name}": value for name, value in given.items() if value is not None}
+    )
+    said = config_lib.take_given(
+        config, [f"train.{name}" for name, value in given.items() if value is not None]
+    )
+    assert {name: config.train[name] for name in holds} == holds
+    unset = [name for name in holds if holds[name] is None and file.get(name) is not None]
+    assert [line.split()[6] for line in said] == [f"train.{name}" for name in unset]
 
 
 def test_every_key_says_what_it_means():

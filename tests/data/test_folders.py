@@ -10,7 +10,7 @@ from PIL import Image
 
 from mae_jax import cli
 from mae_jax.data import files, prepare, sources
-from mae_jax.data.describe import describe
+from mae_jax.data.describe import describe, overlap
 from mae_jax.data.names import Names
 from mae_jax.data.sources import FolderSource
 from mae_jax.errors import BrokenRecord, UsageError
@@ -56,7 +56,7 @@ def test_files_without_a_class_folder_are_named(tmp_path):
     assert FolderSource(str(tmp_path), "train").unlabelled == (
         "train/x.png of 2 images lies in no class folder"
     )
-    assert FolderSource(str(tmp_path), "dog").unlabelled == "no image lies in a class folder"
+    assert FolderSource(str(tmp_path), "dog").unlabelled == "no image lies in a class folder of dog"
     write(tmp_path, *[f"y{i}.png" for i in range(5)])
     assert FolderSource(str(tmp_path), "all").unlabelled == (
         "x.png, y0.png, y1.png and 3 more of 11 images lie in no class folder"
@@ -64,6 +64,45 @@ def test_files_without_a_class_folder_are_named(tmp_path):
     assert describe(FolderSource(str(tmp_path), "train")) == (
         "2 images, without labels (train/x.png of 2 images lies in no class folder)"
     )
+
+
+def test_a_class_that_is_given_as_a_split_is_said_to_be_one(tmp_path):
+    write(tmp_path, "cat/1.png", "dog/1.png")
+    said = FolderSource(str(tmp_path), "cat").no_labels()
+    assert said.startswith(
+        "needs labelled data, and this has none: no image lies in a class folder of cat; if these "
+        "are classes, --config.data.split='all[:80%]' and"
+    )
+    write(tmp_path, "train/1.png", "val/1.png")
+    assert "if these are classes" not in FolderSource(str(tmp_path), "train").no_labels()
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "said"),
+    [
+        ("all[:80%]", "all[80%:]", None),
+        ("all", "all", "all held-out images are trained on, too"),
+        ("all[:80%]", "all[60%:]", "2 of 4 held-out images are trained on, too"),
+        ("all[:80%]", "cat", " held-out images are trained on, too"),
+        ("cat", "dog", None),
+    ],
+)
+def test_held_out_images_that_are_trained_on_are_counted(tmp_path, train, held_out, said):
+    write(tmp_path, *[f"{c}/{i}.png" for c in ("cat", "dog") for i in range(5)])
+    found = overlap(FolderSource(str(tmp_path), train), FolderSource(str(tmp_path), held_out))
+    assert (found is None) if said is None else said in found
+
+
+def test_records_of_other_sets_under_the_same_names_are_others(tmp_path):
+    write(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    halves = [
+        [FolderSource(str(tmp_path / name), part) for part in ("all[:50%]", "all[50%:]")]
+        for name in "ab"
+    ]
+    (one, rest), (same_name, other_name) = halves
+    train = sources.Mixture([one, other_name], [1, 1])
+    assert overlap(train, sources.Mixture([rest, same_name], [1, 1])) is None
+    assert overlap(train, sources.Mixture([rest, other_name], [1, 1])).startswith("1 of 2 ")
 
 
 def test_a_run_that_needs_labels_says_which_files_have_none(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mae_jax.data.describe import overlap
 from mae_jax.data.tfds_sets import TfdsSource
 from mae_jax.errors import BrokenRecord, UsageError
 
@@ -49,6 +50,21 @@ def test_a_missing_shard_is_refused(copied):
     shard.unlink()
     with pytest.raises((UsageError, BrokenRecord), match="handwritten_digits"):
         TfdsSource("handwritten_digits", "train", directory)[0]
+
+
+def test_a_record_has_one_name_in_every_split(tfds_dir):
+    made = {
+        split: TfdsSource("handwritten_digits", split, tfds_dir)
+        for split in ("train", "train[50:]", "test[:9]+train[90:100]", "test")
+    }
+    assert made["train[50:]"].name(0) == "handwritten_digits:train[50]"
+    both = made["test[:9]+train[90:100]"]
+    assert [both.name(i)[19:] for i in (0, 8, 9, 18)] == [
+        "test[0]", "test[8]", "train[90]", "train[99]",
+    ]  # fmt: skip
+    assert both[9].data == made["train"][90].data
+    assert overlap(made["train[50:]"], both).startswith("10 of 19 held-out images")
+    assert overlap(made["train"], made["test"]) is None
 
 
 @pytest.mark.parametrize("key", ["pythonClassName", "python\\u005fclass_name"])

@@ -2,6 +2,7 @@ import copy
 import errno
 import fcntl
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mae_jax.data import loader
 from mae_jax.errors import Diverged, NoUsableCheckpoint, Preempted, UsageError
 from mae_jax.train import loop, metrics, workdir
 from mae_jax.train.checkpoints import checkpoint, usable
+from mae_jax.weights import start
 
 
 def final_model(folder):
@@ -88,9 +90,13 @@ def run_until(monkeypatch):
 
 
 @pytest.mark.parametrize("cut", [3, 6])
-def test_resuming_is_exact(digits_config, tmp_path, cut, run_until):
+def test_resuming_is_exact(digits_config, tmp_path, cut, run_until, capsys):
     loop.run(digits_config, tmp_path / "whole")
     run_until(digits_config, tmp_path / "cut", cut)
+    going_on = digits_config.copy_and_resolve_references()
+    going_on.init_from = str(tmp_path / "cut")
+    start.adopt(going_on)
+    assert re.search("cut' is trained for [36] of 8 steps", capsys.readouterr().err)
     loop.run(digits_config, tmp_path / "cut")
     assert_same_parameters(tmp_path / "whole", tmp_path / "cut")
     losses = [

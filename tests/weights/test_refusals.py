@@ -12,6 +12,7 @@ import pytest
 from made import SMALL, random_weights
 
 import mae_jax
+from mae_jax.commands import sources
 from mae_jax.errors import UsageError
 from mae_jax.models import patches
 from mae_jax.weights import adapt, export, formats, keymap, pickles, pth, read
@@ -322,7 +323,7 @@ def test_channels(file):
         mae_jax.load_encoder(file, heads=4, channels=0)
 
 
-def test_untrained_weights_stay(tmp_path):
+def test_untrained_weights_stay(tmp_path, capsys):
     weights = random_weights()
     for name, tensor in weights.tensors.items():
         if "norm" in name or name.endswith("bias"):
@@ -335,6 +336,9 @@ def test_untrained_weights_stay(tmp_path):
         export.export(half, tmp_path / "out", format="npz")
     assert not any(tmp_path.iterdir())
     export.export(half, tmp_path / "out", format="npz", force=True)
+    capsys.readouterr()
+    sources.weights_to_use(tmp_path / "out", step=None)
+    assert "is trained for 3 of 10 steps" in capsys.readouterr().err
     with pytest.raises(UsageError, match="is there already"):
         export.export(random_weights(), tmp_path / "out", format="npz")
     for wrong, message in ((dict(format="tflite"), "format"), (dict(part="half"), "part")):
