@@ -1,13 +1,17 @@
 """What a run says of its data before it begins, so that a wrong folder is seen at once."""
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from mae_jax.data.form import Form
+from mae_jax.data.images import open_image
 from mae_jax.data.records import NO_LABEL, Source
-from mae_jax.errors import printable
+from mae_jax.errors import BrokenRecord, printable
 
 _CLASSES = 10  # that are named with their counts, at most
+_LOOKED_AT = 5  # images, whose middle size is said
 _COMPARED = 2_000_000  # records, at most: more have too many names to go through at a start
 
 
@@ -54,6 +58,29 @@ def overlap(train: Source, held_out: Source) -> str | None:
         f"{which} held-out {held_out.noun}s are trained on, too, so that what is measured on them "
         "says less of others; data.split and data.eval_split keep them apart, as 'all[:80%]' and "
         "'all[80%:]' do"
+    )
+
+
+def enlarged(source: Source, form: Form, sides: tuple[int, int]) -> str | None:
+    """In words, that images are far smaller than what is made of them; None where they are not.
+
+    Args:
+      form: what they are decoded to.
+      sides: height and width that they are brought to.
+    """
+    found = []
+    for index in np.linspace(0, len(source) - 1, _LOOKED_AT).astype(int):
+        with contextlib.suppress(BrokenRecord):  # which are counted where they are met
+            record = source[int(index)]
+            image = open_image(record.data, form, record.name)
+            found.append((image.height, image.width))
+    if not found:
+        return None
+    height, width = sorted(found, key=min)[len(found) // 2]
+    if 2 * min(height, width) > min(sides):
+        return None
+    return (
+        f"{source.noun}s of about {height} x {width} pixels are enlarged to {sides[0]} x {sides[1]}"
     )
 
 

@@ -152,6 +152,8 @@ class _Run:
         self.identity, self.teacher = identity, teacher
         self.broken = loader.new_ledger(config, task.train, say)
         self.teller.say(f"data: {describe(task.train)}")
+        if hosts.is_first() and (larger := task.enlarged()):
+            self.teller.say(larger)
         if task.held_out is not None:
             self.teller.say(f"held out: {describe(task.held_out)}")
             if hosts.is_first() and (both := overlap(task.train, task.held_out)):

@@ -8,7 +8,7 @@ from mae_jax import config as config_lib
 from mae_jax import parallel, pixels
 from mae_jax.config.architecture import settled_model
 from mae_jax.config.cross_checks import check_batch
-from mae_jax.data import broken, few, loader, sources
+from mae_jax.data import broken, describe, few, loader, sources
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import fits, state, trackers
@@ -94,6 +94,14 @@ class Task:
                 "some of them more than once"
             )
         return "\n".join(lines)
+
+    def enlarged(self) -> str | None:
+        """A sentence where the images that are trained on are far smaller than the model's."""
+        form = loader.Picture.from_config(self.config).form
+        found = describe.enlarged(self.train, form, self.objective.dimensions.image_size)
+        if found is None or self.config.init_from is not None:
+            return found  # patches are those of the weights
+        return f"{found}; smaller model.image_size and model.patch_size show as much in less time"
 
     def _warmup(self) -> str:
         """How long the learning rate rises, in words; nothing where it does not."""

@@ -8,6 +8,7 @@ from PIL import Image
 from mae_jax import cli
 from mae_jax.errors import UsageError
 from mae_jax.train import loop
+from mae_jax.train import task as tasks
 from mae_jax.weights import start
 
 
@@ -97,6 +98,17 @@ def test_what_a_run_starts_from_and_is_measured_on_is_told(small, tmp_path, caps
     lines = capsys.readouterr().err.splitlines()
     assert "starts from random parameters, as init_from is not set" in lines
     assert any(line.startswith("all held-out images are trained on, too,") for line in lines)
+
+
+def test_photographs_that_are_enlarged_are_said_to_be(small, classes):
+    (classes / "cat" / "0.png").write_bytes(b"no image")  # is left for the run to count
+    small.model.image_size = (24, 24)
+    said = tasks.prepare(small, 1).enlarged()
+    assert said.startswith(
+        "images of about 9 x 10 pixels are enlarged to 24 x 24; smaller model.im"
+    )
+    small.model.image_size = (16, 16)
+    assert tasks.prepare(small, 1).enlarged() is None
 
 
 def test_a_folder_of_several_runs_is_said_to_be_one(capsys, tmp_path):
