@@ -19,6 +19,7 @@ PLOTS = ["matplotlib>=3.9,<4"]
 REPORT = [*PLOTS, "jinja2>=3.1,<4"]
 SEARCH = ["optuna>=4.4,<6"]
 HUB = ["huggingface_hub>=1,<3"]
+STABLEHLO = ["flatbuffers>=24,<27"]
 PARQUET = ["pyarrow>=20"]
 RASTER = ["rasterio>=1.4,<2"]
 DATASETS = ["datasets>=5,<6"]
@@ -88,6 +89,7 @@ setup(
         # Also needs `pip install --no-deps jax2onnx`, which asks for an older orbax-checkpoint than
         # ours, for its examples alone; what it does need is here.
         "onnx": ONNX,
+        "stablehlo": STABLEHLO,
         "tpu": TPU,
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
         "plan": TPU,
@@ -112,6 +114,7 @@ setup(
         + REPORT
         + SEARCH
         + HUB
+        + STABLEHLO
         + DATASETS
         + RASTER
         + SIMILAR

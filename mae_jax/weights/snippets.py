@@ -34,7 +34,7 @@ outputs = [output.name for output in model.get_outputs()]
 values = dict(zip(outputs, model.run(outputs, {{"images": images}})))
 """,
     "stablehlo": """\
-import jax
+import jax  # pip install jax flatbuffers
 import numpy as np
 from jax import export
 

@@ -1,8 +1,11 @@
-"""Encoder or classifier as StableHLO, which jax alone runs, on CPUs, NVIDIA's GPUs and TPUs.
+"""Encoder or classifier as StableHLO, which jax runs, on CPUs, NVIDIA's GPUs and TPUs.
+
+jax reads and writes it by the package flatbuffers, which it does not ask for.
 
 https://docs.jax.dev/en/latest/export/export.html says for how long later versions of jax read it.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,11 @@ def write(folder: Path, weights: Weights, about: dict[str, Any]) -> list[Path]:
     """Writes `model.stablehlo`, a `graph.Graph` whose outputs are in a dict, and `model.json`.
 
     Raises:
-      UsageError: the weights are too many for one file.
+      UsageError: the weights are too many for one file, or flatbuffers is not installed.
       RuntimeError: what was written computes something else.
     """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UsageError("--format=stablehlo needs flatbuffers; pip install 'mae_jax[stablehlo]'")
     size = sum(tensor.nbytes for tensor in weights.tensors.values())
     if size > _LIMIT:
         raise UsageError(
