@@ -1,7 +1,10 @@
 """Training steps a second: ours beside Hugging Face's, masked beside full, one size beside another.
 
+Of pre-training, or by --mode=finetune of a classifier of 1000 classes.
+
   python benchmarks/step_vs_pytorch.py --size=base --batch=16 --precision=float32 --device=cpu
   python benchmarks/step_vs_pytorch.py --size=large --batch=256 --precision=bfloat16 --device=gpu
+  python benchmarks/step_vs_pytorch.py --mode=finetune --batch=8
   python benchmarks/step_vs_pytorch.py --mode=masked_vs_full --batch=8
   python benchmarks/step_vs_pytorch.py --mode=sizes --size=tiny,small,base --batch=8
 
@@ -27,6 +30,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+CLASSES, SMOOTHING = 1000, 0.1
 LEARNING_RATE, WEIGHT_DECAY, BETAS = 1.5e-4, 0.05, (0.9, 0.95)
 
 
@@ -104,7 +108,8 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mode", choices=["pytorch", "masked_vs_full", "sizes"], default="pytorch")
+    modes = ["pytorch", "finetune", "masked_vs_full", "sizes"]
+    parser.add_argument("--mode", choices=modes, default="pytorch")
     parser.add_argument("--size", help="base; or several, with commas")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
@@ -174,14 +179,31 @@ def _images(options: argparse.Namespace):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+def _labels(options: argparse.Namespace):
+    import numpy as np
+
+    return np.random.default_rng(1).integers(0, CLASSES, options.batch).astype(np.int32)
+
+
+def _operations(dimensions, options: argparse.Namespace, full: bool = False) -> float:
+    """Of a step, by arithmetic."""
+    from mae_jax.models import flops
+
+    if options.mode == "finetune":
+        one = flops.classifier_flops(dimensions, CLASSES)
+    else:
+        one = flops.training_flops(dimensions, 0.75, mask_tokens_in_encoder=full)
+    return one * options.batch
+
+
 def _ours(name: str, size: str, options: argparse.Namespace, full: bool = False) -> Side:
     import jax
     import numpy as np
 
     from mae_jax.config import default_config
-    from mae_jax.models import flops
     from mae_jax.parallel import Layout, Split
     from mae_jax.train import host_memory, state
+    from mae_jax.train.classify import Classify
     from mae_jax.train.objectives import Reconstruct
     from mae_jax.train.optimizer import Recipe
     from mae_jax.train.step import put, train_step
@@ -195,13 +217,21 @@ def _ours(name: str, size: str, options: argparse.Namespace, full: bool = False)
     config.train.base_lr = LEARNING_RATE * 256 / options.batch
     config.train.weight_decay = WEIGHT_DECAY
     config.train.beta1, config.train.beta2 = BETAS
-    objective = Reconstruct.from_config(config)
+    if options.mode == "finetune":
+        config.train.objective, config.train.label_smoothing = "classify", SMOOTHING
+        objective = Classify.from_config(config, CLASSES)
+    else:
+        objective = Reconstruct.from_config(config)
     recipe = Recipe.from_config(
-        config, steps=10**6, steps_per_epoch=1, undecayed=(), depth=objective.dimensions.depth
+        config,
+        steps=10**6,
+        steps_per_epoch=1,
+        undecayed=objective.undecayed,
+        depth=objective.dimensions.depth,
     )
     layout = Layout.of(Split(1, 1, 1, False), jax.devices()[:1])
     images = _images(options)
-    given = {"image": images, "label": np.zeros(len(images), np.int32)}
+    given = {"image": images, "label": _labels(options)}
     batch = put(given, layout, len(images))
     current = [state.create(objective, recipe, 0, layout)]
 
@@ -218,10 +248,8 @@ def _ours(name: str, size: str, options: argparse.Namespace, full: bool = False)
         # The whole state: a loss is there before the update is.
         return float(jax.block_until_ready((current[0], numbers))[1]["loss"])
 
-    operations = flops.training_flops(
-        objective.dimensions, config.model.mask_ratio, mask_tokens_in_encoder=full
-    )
-    return Side(f"{name}, jax {jax.__version__}", run, operations * options.batch)
+    operations = _operations(objective.dimensions, options, full)
+    return Side(f"{name}, jax {jax.__version__}", run, operations)
 
 
 def _pytorch(size: str, options: argparse.Namespace) -> Side:
@@ -233,13 +261,13 @@ def _pytorch(size: str, options: argparse.Namespace) -> Side:
     except ImportError as error:
         raise SystemExit(f"this mode needs torch and transformers: {error}") from None
 
-    from mae_jax.models import flops, sizes
+    from mae_jax.models import sizes
     from mae_jax.pixels import IMAGENET_MEAN, IMAGENET_STD
 
     torch.set_num_threads(_cores())
     torch.manual_seed(0)
     d = sizes.resolve(size, image_size=options.image_size)
-    model = vitmae(d)
+    model = vit(d) if options.mode == "finetune" else vitmae(d)
     device = torch.device("cuda" if options.device == "gpu" else "cpu")
     model = model.to(device).train()
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
@@ -256,11 +284,18 @@ def _pytorch(size: str, options: argparse.Namespace) -> Side:
     pixels = ((pixels - mean) / std).contiguous().to(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
     forward = torch.compile(model) if options.device == "gpu" else model
+    labels = torch.from_numpy(_labels(options)).long().to(device)
+
+    def loss_of():
+        if options.mode != "finetune":
+            return forward(pixel_values=pixels).loss
+        logits = forward(pixel_values=pixels).logits
+        return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
 
     def run(steps):
         for _ in range(steps):
             with autocast:
-                loss = forward(pixel_values=pixels).loss
+                loss = loss_of()
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -268,8 +303,27 @@ def _pytorch(size: str, options: argparse.Namespace) -> Side:
             torch.cuda.synchronize()
         return float(loss.detach())
 
-    operations = flops.training_flops(d, 0.75) * options.batch
+    operations = _operations(d, options)
     return Side(f"transformers on torch {torch.__version__}", run, operations)
+
+
+def vit(d):
+    """transformers' ViTForImageClassification with fresh parameters, of the same dimensions."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    return ViTForImageClassification(
+        ViTConfig(
+            image_size=d.image_size[0],
+            patch_size=d.patch_size[0],
+            hidden_size=d.width,
+            num_hidden_layers=d.depth,
+            num_attention_heads=d.heads,
+            intermediate_size=4 * d.width,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            num_labels=CLASSES,
+        )
+    )
 
 
 def vitmae(d):
