@@ -9,7 +9,8 @@ second line leaves out float and standardising, which we leave to the device.
 
 The sides take turns. Images per second per core are images over the CPU time of one process without
 workers, or of ours and its only worker process together; then both sides with one worker and with
-two, by the clock.
+two, by the clock. From what an image costs a worker, and the process that takes its batches,
+follows what more workers on a machine of more cores (--cores=16) would give: extrapolated.
 """
 
 import argparse
@@ -75,21 +76,25 @@ def batches_of(folder: str, steps: int) -> loader.TrainBatches:
     return loader.TrainBatches(source, PICTURE, batch_size=BATCH, seed=0, steps=steps)
 
 
-def in_process(files: list[Path], rounds: int) -> dict[str, list[float]]:
-    """Images per second of CPU time, by rounds: of all sides, and of ours through a worker."""
+def in_process(files: list[Path], rounds: int) -> tuple[dict[str, list[float]], tuple]:
+    """Images per second of CPU time, by rounds: of all sides, and of ours through a worker.
+
+    Also the medians of what `through_worker` measures.
+    """
     found: dict[str, list[float]] = {}
+    costs = []
     context = multiprocessing.get_context("spawn")
     for _ in range(rounds):
         for name in (*SIDES, THROUGH):
             # A process each, as loaders' workers are: one side's settings must not help another.
             with futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-                measured = (
-                    pool.submit(one_side, name, files)
-                    if name in SIDES
-                    else pool.submit(through_worker, files)
-                )
-                found.setdefault(name, []).append(measured.result())
-    return found
+                if name in SIDES:
+                    rate = pool.submit(one_side, name, files).result()
+                else:
+                    costs.append(pool.submit(through_worker, files).result())
+                    rate = 1 / sum(costs[-1])
+                found.setdefault(name, []).append(rate)
+    return found, tuple(map(statistics.median, zip(*costs, strict=True)))
 
 
 def one_side(name: str, files: list[Path]) -> float:
@@ -105,18 +110,30 @@ def one_side(name: str, files: list[Path]) -> float:
     return steps * BATCH / (time.process_time() - began)
 
 
-def through_worker(files: list[Path]) -> float:
-    """Images per second of CPU time of all processes, after the first batches."""
+def through_worker(files: list[Path]) -> tuple[float, float]:
+    """CPU seconds per image of a worker, and of who takes its batches, after the first ones."""
     skip, steps = 4, max(1, 4 * len(files) // BATCH)  # long: such times are of ten milliseconds
     batches = batches_of(str(files[0].parents[1]), 4 * skip + steps).iterate(0, 1)
     for _ in range(skip):
         next(batches)
-    began = cpu()
+    began, own_began = cpu(), time.process_time()
     for _ in range(steps):
         next(batches)
-    rate = steps * BATCH / (cpu() - began)
+    own = (time.process_time() - own_began) / (steps * BATCH)
+    both = (cpu() - began) / (steps * BATCH)
     batches.close()
-    return rate
+    return both - own, own
+
+
+def extrapolated(worker: float, own: float, cores: int) -> dict[int, float]:
+    """Images a second by number of workers, if nothing but these costs limits them.
+
+    Args:
+      worker, own: as `through_worker` measures them.
+      cores: of the machine; one more process than workers runs on them.
+    """
+    counts = sorted({1, 2, 4, 8, 16, 32, cores - 1})
+    return {n: min(n / worker, 1 / own) for n in counts if 1 <= n < cores}
 
 
 def ours(files: list[Path], steps: int):
@@ -155,7 +172,7 @@ def difference(files: list[Path]) -> tuple[float, float]:
                 opened.convert("RGB"), top, left, height, width, [SIDE, SIDE],
                 transforms.InterpolationMode.BICUBIC,
             )  # fmt: skip
-        ours = image.views([box], PICTURE.size)[0].astype(int)
+        ours = image.views([box], (SIDE, SIDE))[0].astype(int)
         found.append(np.abs(ours - np.asarray(theirs)).mean())
     return float(np.mean(found)), float(np.max(found))
 
@@ -196,11 +213,11 @@ def forever(make):
         yield from make()
 
 
-def report(kind: str, folder: Path, count: int, rounds: int) -> dict[str, float]:
+def report(kind: str, folder: Path, count: int, rounds: int, cores: int) -> dict[str, float]:
     files = sorted(folder.rglob("*.jpg"))[:count]
     size = sum(path.stat().st_size for path in files) / len(files)
     print(f"\n{kind}: {len(files)} JPEG files of {size / 2**20:.2f} MiB", flush=True)
-    found = in_process(files, rounds)
+    found, (worker, own) = in_process(files, rounds)
     for name, rates in found.items():
         print(f"  {name:22s} {statistics.median(rates):7.1f} images/s per core"
               f"   rounds {' '.join(f'{rate:.0f}' for rate in rates)}", flush=True)  # fmt: skip
@@ -211,6 +228,10 @@ def report(kind: str, folder: Path, count: int, rounds: int) -> dict[str, float]
         "loader's cost over bare decode": median["ours, bare decode"] / median["ours"] - 1,
         "the same, through a worker": median["ours, bare decode"] / median[THROUGH] - 1,
     }
+    print(f"  an image costs a worker {worker * 1e6:.0f} us, and who takes it {own * 1e6:.0f} us; "
+          f"extrapolated to {cores} cores, images/s by workers: "
+          + ", ".join(f"{n}: {r:.0f}" for n, r in extrapolated(worker, own, cores).items()),
+          flush=True)  # fmt: skip
     mean, worst = difference(files[:64])
     ratios |= {"pixel difference, mean of 255": mean, "pixel difference, worst image": worst}
     for name, value in ratios.items():
@@ -224,16 +245,18 @@ def main():
     parser.add_argument("--small", type=int, default=512, help="how many small images")
     parser.add_argument("--camera", type=int, default=64, help="how many large images; 0: none")
     parser.add_argument("--steps", type=int, default=120, help="batches, with workers")
+    parser.add_argument("--cores", type=int, default=16, help="of another machine")
     parser.add_argument("--json", help="file for the numbers")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    how = arguments.rounds, arguments.cores
     with tempfile.TemporaryDirectory() as made:
         small, camera = Path(made) / "small", Path(made) / "camera"
         photographs.write(small, arguments.small, photographs.SMALL)
         photographs.write(camera, arguments.camera, photographs.CAMERA)
-        numbers = report("ImageNet-sized", small, arguments.small, arguments.rounds)
+        numbers = report("ImageNet-sized", small, arguments.small, *how)
         if arguments.camera:
-            numbers |= report("camera-sized", camera, arguments.camera, arguments.rounds)
+            numbers |= report("camera-sized", camera, arguments.camera, *how)
         print("\nImageNet-sized, by the clock, with worker processes")
         for workers in (1, 2):
             (ours, ours_cpu), (theirs, _) = with_workers(str(small), arguments.steps, workers)
