@@ -23,6 +23,7 @@ class Pictures:
       shift: how far their mean is from the one that the model is given, in deviations.
       scale: their deviation over that one.
       classes: how many of the source's classes are among them; None where it has fewer than two.
+      only_class: whether the source has one class alone, which may be a folder that is no class.
     """
 
     images: int
@@ -34,6 +35,7 @@ class Pictures:
     shift: float
     scale: float
     classes: int | None
+    only_class: bool = False
 
 
 def look(
@@ -70,6 +72,7 @@ def look(
         shift=float(np.abs(mean).max()),
         scale=float(std.max()) if std.max() > 1 else float(std.min()),
         classes=len(np.unique(told)) if classes > 1 and len(told) else None,
+        only_class=classes == 1,
     )
 
 

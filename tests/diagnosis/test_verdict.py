@@ -66,6 +66,7 @@ def names(facts):
         ("noise", changed(images={"neighbours": 0.0})),
         ("little content", changed(images={"classes": 1})),
         ("little content", changed(images={"classes": None, "alike": 0.95})),
+        ("little content", changed(images={"classes": None, "alike": 0.6, "only_class": True})),
         ("mean and deviation", changed(images={"shift": 4.0, "scale": 10.0})),
         ("little is hidden", changed(losses={"ratio": 0.06})),
     ],
@@ -101,6 +102,8 @@ def test_what_is_no_number_is_said_first():
     assert names(changed(features={"rank": float("nan")})) == ["not finite"]
     assert names(changed(losses={"held_out": float("nan")})) == ["not finite"]
     assert names(changed(images={"classes": 1, "images": 5})) == ["learns"]
+    assert names(changed(images={"classes": None, "alike": 0.6})) == ["learns"]
+    assert names(changed(images={"classes": None, "alike": 0.3, "only_class": True})) == ["learns"]
 
 
 def test_not_yet_better_than_interpolation():
