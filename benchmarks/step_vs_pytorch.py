@@ -307,23 +307,25 @@ def _pytorch(size: str, options: argparse.Namespace) -> Side:
     return Side(f"transformers on torch {torch.__version__}", run, operations)
 
 
+def _encoder(d):
+    """An encoder's dimensions, as transformers calls them."""
+    return dict(
+        image_size=d.image_size[0],
+        patch_size=d.patch_size[0],
+        hidden_size=d.width,
+        num_hidden_layers=d.depth,
+        num_attention_heads=d.heads,
+        intermediate_size=4 * d.width,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
 def vit(d):
     """transformers' ViTForImageClassification with fresh parameters, of the same dimensions."""
     from transformers import ViTConfig, ViTForImageClassification
 
-    return ViTForImageClassification(
-        ViTConfig(
-            image_size=d.image_size[0],
-            patch_size=d.patch_size[0],
-            hidden_size=d.width,
-            num_hidden_layers=d.depth,
-            num_attention_heads=d.heads,
-            intermediate_size=4 * d.width,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            num_labels=CLASSES,
-        )
-    )
+    return ViTForImageClassification(ViTConfig(**_encoder(d), num_labels=CLASSES))
 
 
 def vitmae(d):
@@ -342,18 +344,11 @@ def vitmae(d):
 
     model = ViTMAEForPreTraining(
         ViTMAEConfig(
-            image_size=d.image_size[0],
-            patch_size=d.patch_size[0],
-            hidden_size=d.width,
-            num_hidden_layers=d.depth,
-            num_attention_heads=d.heads,
-            intermediate_size=4 * d.width,
+            **_encoder(d),
             decoder_hidden_size=d.decoder_width,
             decoder_num_hidden_layers=d.decoder_depth,
             decoder_num_attention_heads=d.decoder_heads,
             decoder_intermediate_size=4 * d.decoder_width,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
             mask_ratio=0.75,
             norm_pix_loss=True,
         )
