@@ -1,7 +1,6 @@
 """Looks at every record of a set: which are broken, how fast they come, mean and deviation."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -159,8 +158,7 @@ class _Pool:
     """Processes that each have a Looker; none for little work."""
 
     def __init__(self, looker: Looker, workers: int | None):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self.workers = min(workers or cores or 1, -(-len(looker.source) // _CHUNK))
+        self.workers = min(workers or processes.cores(), -(-len(looker.source) // _CHUNK))
         self._looker = looker
         self._pool = processes.Pool(looker, self.workers) if self.workers > 1 else None
 

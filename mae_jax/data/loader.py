@@ -7,12 +7,11 @@ run's position in its data is its step, and resuming costs nothing.
 import dataclasses
 import itertools
 import operator
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mae_jax.data import augment, images, memory, workers
+from mae_jax.data import augment, images, memory, processes, workers
 from mae_jax.data.broken import Ledger, first_sound
 from mae_jax.data.form import Form
 from mae_jax.data.jitter import ColourJitter
@@ -265,8 +264,8 @@ def default_workers(cache: bool) -> int:
     Args:
       cache: whether decoded images are kept; then threads share one copy of them.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return 0 if cache or not cores or cores < 2 else cores
+    cores = processes.cores()
+    return 0 if cache or cores < 2 else cores
 
 
 def plain_batches(

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -193,7 +192,7 @@ def _plan(files: Files, shard_megabytes: int) -> list[Shard]:
 
 
 def _on_this_machine(maker, shards, workers):
-    count = min(workers or multiprocessing.cpu_count(), len(shards))
+    count = min(workers or processes.cores(), len(shards))
     if count == 1:
         yield from map(maker, shards)
         return

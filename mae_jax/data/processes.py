@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,13 @@ import cloudpickle
 
 from mae_jax.data import memory
 from mae_jax.errors import WorkerDied
+
+
+def cores() -> int:
+    """That this process may use: a scheduler may have given it some of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Pool:

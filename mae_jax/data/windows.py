@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mae_jax.data import kept, large
+from mae_jax.data import kept, large, processes
 from mae_jax.data.progress import Progress, say
 from mae_jax.data.records import Record, Source
 from mae_jax.data.subset import Subset
@@ -59,7 +59,7 @@ class Windows(Subset):
         self._paths = [record.data for record in records]
         rule = _Rule(side, tuple(background), share, nodata)
         progress = Progress(len(records), what="files", silent=True)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with concurrent.futures.ThreadPoolExecutor(processes.cores()) as pool:
             found = []
             for boxes in pool.map(rule.windows, self._paths, [r.name for r in records]):
                 found.append(boxes)

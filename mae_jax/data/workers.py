@@ -39,7 +39,7 @@ class Batches(Protocol):
 
 def threads(batches: Batches, start: int) -> Iterator[Batch]:
     """Batches from step `start` on, whole batches at a time, for what costs little to make."""
-    cores = os.cpu_count() or 1
+    cores = processes.cores()
     options = grain.ReadOptions(num_threads=min(cores, 16), prefetch_buffer_size=min(2 * cores, 16))
     return _unwrapped(grain.MapDataset.source(batches)[start:].to_iter_dataset(options))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mae_jax.data import processes
 from mae_jax.data.progress import Progress, say
 from mae_jax.errors import UsageError
 from mae_jax.evaluation.whitening import Moments
@@ -109,7 +110,7 @@ class Bank:
         import faiss
 
         self._vectors, self._faiss, self.recall = vectors, faiss, 1.0
-        faiss.omp_set_num_threads(_cores())
+        faiss.omp_set_num_threads(processes.cores())
         cost = float(searches) * vectors.size
         self.exact = (cost <= _AFFORDABLE or len(vectors) < _FEWEST) if exact is None else exact
         if not self.exact:
@@ -212,7 +213,3 @@ def _read(kept, names):
             return [file[name] for name in names]
     except Exception:
         return None
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

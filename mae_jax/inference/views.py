@@ -2,13 +2,12 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mae_jax.data import images, large, loader, sources
+from mae_jax.data import images, large, loader, processes, sources
 from mae_jax.data.broken import Ledger
 from mae_jax.data.progress import say
 from mae_jax.data.records import NO_LABEL
@@ -72,7 +71,7 @@ def views(
 
     ledger = Ledger(source, broken_share, view, say, "left out")
     parts = [np.asarray(indices[at : at + size], int) for at in range(0, len(indices), size)]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(min(processes.cores(), 16)) as pool:
         waiting = []
         for number in range(len(parts) + 1):
             if number < len(parts):

@@ -1,7 +1,6 @@
 """How fast a config trains on this machine, and what limits it."""
 
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mae_jax.data import loader
+from mae_jax.data import loader, processes
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
 from mae_jax.parallel import Layout
@@ -134,7 +133,7 @@ class _Trainer:
 
 def _ahead() -> int:
     """Batches that the loader makes ahead, at most: a rate counts only beyond them."""
-    return min(2 * (os.cpu_count() or 1), 16)
+    return min(2 * processes.cores(), 16)
 
 
 def _input_seconds(made: Iterator[loader.Batch], steps: int) -> float:
@@ -204,5 +203,5 @@ def _limit(result: dict[str, Any]) -> tuple[str, str]:
 def _device() -> str:
     kind, count = jax.devices()[0].device_kind, jax.device_count()
     if jax.default_backend() == "cpu":
-        kind = f"cpu, {os.cpu_count()} cores"
+        kind = f"cpu, {processes.cores()} cores"
     return f"{kind} x {count}" if count > 1 else kind

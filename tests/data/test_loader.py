@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mae_jax.data import loader, sources
+from mae_jax.data import loader, processes, sources
 from mae_jax.data.order import Order, view_rng
 from mae_jax.errors import UsageError
 from mae_jax.pixels import Pixels
@@ -192,9 +192,9 @@ def test_a_set_too_light_to_be_seen_is_refused():
 
 
 def test_default_workers_follow_the_cores(monkeypatch):
-    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     assert loader.default_workers(cache=False) == 6 and loader.default_workers(cache=True) == 0
-    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: {3}, raising=False)
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert loader.default_workers(cache=False) == 0
 
 
