@@ -76,7 +76,7 @@ def run(
     with contextlib.ExitStack() as held:
         stop = held.enter_context(stop_signal())
         held.enter_context(leaving.missed())
-        held.callback(beats.unlimited, "the end")
+        held.callback(beats.unlimited, "leaving the run")
 
         def make():
             source = config.init_from
