@@ -29,6 +29,7 @@ _GONE = re.compile(
     re.IGNORECASE,
 )
 _alone = threading.Event()  # nobody is listened to any more
+_last_word = threading.Lock()  # of the thread that says why this process ends; never given back
 
 
 def _state() -> Any:
@@ -47,7 +48,7 @@ def listen() -> None:
     def look():
         while not _alone.wait(_LOOK):
             left = _left()
-            if left is not None and not _alone.is_set():
+            if left is not None and not _alone.is_set() and _last_word.acquire(blocking=False):
                 beats.ends(left.exit_code)
                 print(f"mae-jax: {left}", file=sys.stderr, flush=True)
                 _exit(left.exit_code)
@@ -87,6 +88,8 @@ def leave(code: int, reason: str, shown: str = "") -> None:
     if not jax.distributed.is_initialized():
         return
     _alone.set()
+    if not _last_word.acquire(blocking=False):
+        threading.Event().wait()  # `listen` has said of another what this would, and ends it
     beats.ends(code)
     print(shown, end="", file=sys.stderr, flush=True)
     if not reason and code == HostMissing.exit_code:

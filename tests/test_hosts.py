@@ -396,4 +396,4 @@ def test_too_many_broken_images_end_all(config, arguments, tmp_path):
     assert all(
         one_sentence(err, r"2 of 30 records are broken, more than the 1 that data\.broken_share")
         for _, _, err in results
-    )
+    ), results
