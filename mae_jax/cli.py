@@ -41,10 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         beats.ends(error.exit_code)
-        print(f"mae-jax: {error}", file=sys.stderr, flush=True)
+        line = f"mae-jax: {error}\n"
         if isinstance(error, _OF_ONE):
             gone = isinstance(error, errors.HostMissing)
-            _leave_others(error.exit_code, "" if gone else str(error))
+            _leave_others(error.exit_code, "" if gone else str(error), line)
+        print(line, end="", file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("mae-jax: interrupted", file=sys.stderr)
@@ -87,6 +88,8 @@ def _run(argv: list[str]) -> int:
         raise errors.UsageError(f"ACTION ({actions}) is missing; it is needed by mae-jax {name}")
     values = flags.parse(verb, [argv[0], *arguments])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in data.progress
+    # Of a save that fails Orbax raises again what it logs with a traceback.
+    logging.get_absl_logger().addFilter(lambda said: "background save" not in str(said.msg))
     first = _begin(verb, values)
     arguments = {k: v for k, v in values.items() if k not in flags.NOT_ARGUMENTS}
     try:
