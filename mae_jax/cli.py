@@ -88,8 +88,7 @@ def _run(argv: list[str]) -> int:
         raise errors.UsageError(f"ACTION ({actions}) is missing; it is needed by mae-jax {name}")
     values = flags.parse(verb, [argv[0], *arguments])
     logging.set_verbosity(logging.ERROR)  # of the libraries; ours is said in data.progress
-    # Of a save that fails Orbax raises again what it logs with a traceback.
-    logging.get_absl_logger().addFilter(lambda said: "background save" not in str(said.msg))
+    logging.get_absl_logger().addFilter(_is_not_raised_again)
     first = _begin(verb, values)
     arguments = {k: v for k, v in values.items() if k not in flags.NOT_ARGUMENTS}
     try:
@@ -107,6 +106,11 @@ def _run(argv: list[str]) -> int:
     else:
         _print(verb.text(result))
     return verb.exit_code(result)
+
+
+def _is_not_raised_again(said: Any) -> bool:
+    """False of what Orbax logs, with a traceback, of a save that fails: it raises that, too."""
+    return "background save" not in str(said.msg)
 
 
 def _print(text: str) -> int:
