@@ -76,15 +76,25 @@ class Split:
         return mesh + (", optimizer split over data too" if self.zero else "")
 
 
+def slices_of(devices: Sequence[Any] | None = None) -> int:
+    """How many TPU slices, which the data centre's network joins, devices or all devices are of."""
+    devices = jax.devices() if devices is None else devices
+    return len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"}) or 1
+
+
 def choose(
-    section, devices: int, widths: Sequence[int], optimizer_bytes: Callable[[], int]
+    section,
+    devices: int,
+    widths: Sequence[int],
+    optimizer_bytes: Callable[[], int],
+    slices: int = 1,
 ) -> Split:
     """What the config section `parallel` says, and a default for what it leaves open.
 
     Small states are whole on every device. Others are split over most devices and gathered once a
     step, in the precision of the products: half the traffic of ZeRO-1, and no device converts,
     holds or updates all of it. Not over all devices of several hosts, because then TPUs
-    gather by adding up arrays of zeros.
+    gather by adding up arrays of zeros; nor over several slices, between which the network is slow.
 
     Args:
       section: `fsdp`, `tensor` and `zero`; None leaves `fsdp` open.
@@ -92,26 +102,28 @@ def choose(
       widths: of the model's stacks of blocks.
       optimizer_bytes: gives the bytes of the optimizer's state; asked only if the answer depends
         on it.
+      slices: that the devices are of, as many of each.
 
     Raises:
-      UsageError: the numbers do not divide the devices.
+      UsageError: the numbers do not divide the devices, or those of a slice.
     """
     fsdp, tensor, zero = section.fsdp, section.tensor, section.zero
-    taken = tensor * (fsdp or 1)
-    if devices % taken:
+    taken, joined = tensor * (fsdp or 1), devices // slices
+    if joined % taken:
         product = f"parallel.tensor {tensor}"
         if fsdp is not None:
             product = f"parallel.fsdp {fsdp} times " + product
+        where = f"the {joined} devices" + (f" of each of {slices} slices" if slices > 1 else "")
         raise UsageError(
-            f"{product} is {taken}, which does not divide the {devices} devices; "
-            f"it must be one of {', '.join(map(str, _divisors(devices)))}"
+            f"{product} is {taken}, which does not divide {where}; "
+            f"it must be one of {', '.join(map(str, _divisors(joined)))}"
         )
-    rest = devices // tensor
+    rest = joined // tensor
     if fsdp is None:
         # Who chooses ZeRO-1 wants the parameters whole.
         split = rest > 1 and not zero and optimizer_bytes() >= _SPLIT_FROM
         fsdp = usual_parts(rest, widths) if split else 1
-    data = rest // fsdp
+    data = slices * rest // fsdp
     return Split(data, fsdp, tensor, zero and data > 1)
 
 
@@ -139,9 +151,8 @@ def _divisors(number: int) -> list[int]:
 def make_mesh(split: Split, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of the devices of all hosts, or of given ones, which need not be attached."""
     devices = list(jax.devices() if devices is None else devices)
-    shape = (split.data, split.fsdp, split.tensor)
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if devices[0].platform == "tpu" and slices > 1 and split.data % slices == 0:
+    shape, slices = (split.data, split.fsdp, split.tensor), slices_of(devices)
+    if slices > 1:
         # Between slices the network is slow: only the sum of gradients goes over it.
         grid = mesh_utils.create_hybrid_device_mesh(
             (split.data // slices, split.fsdp, split.tensor),

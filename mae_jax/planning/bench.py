@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mae_jax import parallel
 from mae_jax.data import loader, processes
 from mae_jax.data.progress import say
 from mae_jax.errors import UsageError
@@ -48,7 +49,7 @@ def bench(config, *, steps: int = 20) -> dict[str, Any]:
     if steps < 3:
         raise UsageError(f"--steps={steps} must be at least 3, for a median and a spread")
     start.adopt(config)
-    task = prepare(config, jax.device_count())
+    task = prepare(config, jax.device_count(), slices=parallel.slices_of())
     layout, batch_size = Layout.of(task.split), config.data.batch_size
     say(f"{_device()}; mesh: {task.split}; {batch_size} images a step")
     result: dict[str, Any] = {"device": _device(), "batch_size": batch_size}

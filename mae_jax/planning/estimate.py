@@ -46,7 +46,8 @@ class Estimate:
       flops_per_step: analytic, of products alone, over all devices.
       step_seconds: compute alone, by the compiler's estimate.
       parts: the same by what it is spent on.
-      collectives: kind, count, gigabytes that a device receives, and seconds.
+      collectives: kind, network (ici within a slice, dcn between several), count, gigabytes that a
+        device receives, and seconds.
       collective_seconds: all of them, if none overlaps with computation.
       peak_share: share of the devices' peak that the compute alone would reach.
       hours_per_epoch, hours: of compute; `hours_with_collectives` adds them without overlap.
@@ -112,7 +113,8 @@ def estimate(
         undecayed=objective.undecayed,
         depth=d.depth,
     )
-    split = split_of(config, objective, recipe, len(devices))
+    slices = topology.parse(name).slices
+    split = split_of(config, objective, recipe, len(devices), slices)
     layout = Layout.of(split, devices)
     template = state.abstract(objective, recipe, layout)
     shardings = layout.state(template)
@@ -164,7 +166,13 @@ def estimate(
     taken = program.read(compiled.as_text())
     step_seconds = sum(taken.cycles.values()) / chip.clock
     collectives = tuple(
-        dict(kind=c.kind, count=c.count, gb=c.bytes / 1e9, seconds=c.bytes / chip.ici)
+        dict(
+            kind=c.kind,
+            network=c.network,
+            count=c.count,
+            gb=c.bytes / 1e9,
+            seconds=c.bytes / getattr(chip, c.network),
+        )
         for c in taken.collectives
     )
     waiting = sum(c["seconds"] for c in collectives)

@@ -52,6 +52,7 @@ class Slice:
       accelerator: of GKE; None where it offers none.
       shape: its topology in GKE.
       hosts, chips_per_host: of GKE.
+      slices: how many of them are joined.
     """
 
     type: str | None
@@ -60,12 +61,12 @@ class Slice:
     shape: str
     hosts: int
     chips_per_host: int
+    slices: int
 
 
 def slice_of(name: str) -> Slice:
-    """The names of a topology such as v5e:8x8; raises as `topology.chip`."""
-    topology.chip(name)
-    kind, _, shape = name.partition(":")
+    """The names of a topology such as v5e:8x8; raises as `topology.parse`."""
+    slices, kind, shape = topology.parse(name)
     offer, chips = _OFFERS[kind], math.prod(map(int, shape.split("x")))
     per_host = min(chips, 4)
     return Slice(
@@ -75,6 +76,7 @@ def slice_of(name: str) -> Slice:
         shape=shape,
         hosts=chips // per_host,
         chips_per_host=per_host,
+        slices=slices,
     )
 
 
@@ -92,7 +94,7 @@ def commands(name: str, typed: Sequence[str], verb: str = "pretrain") -> dict[st
     found, run = slice_of(name), _name(typed)
     words = [run, verb, *typed, f"--workdir=/bucket/runs/{run}"]
     settings = {}
-    if found.type:
+    if found.type and found.slices == 1:
         settings["tpu_vm.sh"] = dict(
             ZONE="ZONE", TYPE=found.type, RUNTIME=found.runtime, BUCKET="BUCKET"
         )
@@ -103,6 +105,8 @@ def commands(name: str, typed: Sequence[str], verb: str = "pretrain") -> dict[st
             ACCELERATOR=found.accelerator, TOPOLOGY=found.shape, HOSTS=found.hosts,
             CHIPS=found.chips_per_host, IMAGE="IMAGE", BUCKET="BUCKET",
         )  # fmt: skip
+    if found.slices > 1:
+        settings = {file: given | dict(SLICES=found.slices) for file, given in settings.items()}
     return {
         file: " ".join(f"{k}={v}" for k, v in given.items())
         + f" \\\n    launch/{file} {shlex.join(words)}"

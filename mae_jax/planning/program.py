@@ -49,11 +49,13 @@ class Collective:
       kind: as XLA calls it.
       count: how many.
       bytes: what one device receives over all of them.
+      network: ici within a slice, or dcn between several; as attributes of `chips.Chip`.
     """
 
     kind: str
     count: int
     bytes: float
+    network: str = "ici"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +95,18 @@ def read(text: str) -> Program:
     cycles, moved, counts, chains = Counter(), Counter(), Counter(), set()
     for operation, times in _executed(computations, "ENTRY", 1):
         estimate = operation.find(r'"estimated_cycles":"(\d+)"')
+        if operation.kind == "recv" and (between := _between_slices(operation)):
+            kind, received = between
+            moved["dcn", kind] += times * received
+            counts["dcn", kind] += times
         collective = _collective(operation, computations)
         if collective:
             kind, inner = collective
             # One that goes on behind other operations stands in each of them.
             chain = inner.find(r'chain_id="(\d+)"')
             if chain is None or chain not in chains:
-                moved[kind] += times * _received(kind, inner, operation is not inner)
-                counts[kind] += times
+                moved["ici", kind] += times * _received(kind, inner, operation is not inner)
+                counts["ici", kind] += times
             chains.add(chain)
         behind = operation.find(r"kind=k(Output|Loop|Input)\b")
         if estimate and (behind or not collective):
@@ -109,7 +115,10 @@ def read(text: str) -> Program:
         raise ValueError("this program carries no estimates of cycles; only TPU programs do")
     return Program(
         {part: float(cycles[part]) for part in PARTS},
-        tuple(Collective(kind, counts[kind], moved[kind]) for kind in sorted(moved)),
+        tuple(
+            Collective(kind, counts[network, kind], moved[network, kind], network)
+            for network, kind in sorted(moved, reverse=True)
+        ),
     )
 
 
@@ -184,6 +193,23 @@ def _received(kind: str, operation: _Operation, fused: bool) -> float:
     if kind == "collective-permute":
         return whole
     return whole * share
+
+
+def _between_slices(operation: _Operation) -> tuple[str, float] | None:
+    """The kind of a collective between slices, which hosts do, and bytes that a device receives."""
+    kind = operation.find(r'_xla_megascale_transfer_type="(\w+)"')
+    if kind is None:
+        return None
+    # The slices and the devices of each that take part, as in {1,2}x{0:15}.
+    slices = _members(operation.find(r'_xla_megascale_target="\{([\d,:]+)\}') or "1,2")
+    kind, whole = kind.lower().replace("_", "-"), _size(operation.shape.partition("u32[]")[0])
+    return kind, whole * (slices - 1) / slices * (2 if kind == "all-reduce" else 1)
+
+
+def _members(listed: str) -> int:
+    """How many numbers there are in 1,4:6."""
+    ends = ([int(n) for n in each.split(":")] for each in listed.split(","))
+    return sum(each[-1] - each[0] + 1 for each in ends)
 
 
 def _group(line: str) -> int:

@@ -63,6 +63,7 @@ def text(e: Estimate) -> str:
         lines.append(
             f"    {c['kind']:18s} {c['count']:5.0f}  {c['gb']:7.3f} GB"
             f"  {1e3 * c['seconds']:8.1f} ms"
+            + (", between slices" if c["network"] == "dcn" else "")
         )
     lines += [
         f"  time         {e.hours_per_epoch:.4f} hours an epoch, {e.hours:.1f} for the run "

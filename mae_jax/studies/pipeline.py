@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mae_jax import config as config_lib
-from mae_jax import hosts
+from mae_jax import hosts, parallel
 from mae_jax.config import named, overrides, take_given
 from mae_jax.config.architecture import adopt_architecture
 from mae_jax.data.progress import say
@@ -103,7 +103,13 @@ class Pipeline:
             if taught not in teachers:
                 read = teacher.read(config)
                 teachers[taught] = read and read.teacher
-            found = task.prepare(config, jax.device_count(), opened.get(about), teachers[taught])
+            found = task.prepare(
+                config,
+                jax.device_count(),
+                opened.get(about),
+                teachers[taught],
+                slices=parallel.slices_of(),
+            )
             opened[about] = found.train, found.held_out
             return found
 

@@ -84,7 +84,12 @@ def run(
             read = source is not None and not named.is_name(source) and not workdir.begun(folder)
             if read and not Path(source).exists():
                 raise UsageError(f"init_from {source!r} does not exist")
-            return prepare(config, jax.device_count(), teacher=teacher and teacher.teacher)
+            return prepare(
+                config,
+                jax.device_count(),
+                teacher=teacher and teacher.teacher,
+                slices=parallel.slices_of(),
+            )
 
         task = hosts.in_turn(make)
         resolved = task.config.to_dict()

@@ -127,6 +127,7 @@ def prepare(
     devices: int,
     opened: tuple[sources.Source, sources.Source | None] | None = None,
     teacher: Teacher | None = None,
+    slices: int = 1,
 ) -> Task:
     """Checks a config and opens its data; creates nothing.
 
@@ -135,6 +136,7 @@ def prepare(
       devices: how many the run has, over all hosts.
       opened: `train` and `held_out` of another task with the same data, not to be read again.
       teacher: that the config names, if it does.
+      slices: that the devices are of.
 
     Raises:
       UsageError: anything in the config that cannot work.
@@ -159,7 +161,7 @@ def prepare(
         undecayed=objective.undecayed,
         depth=objective.dimensions.depth,
     )
-    split = split_of(config, objective, recipe, devices)
+    split = split_of(config, objective, recipe, devices, slices)
     return Task(config, train, held_out, objective, recipe, steps, steps_per_epoch, split)
 
 
@@ -187,15 +189,15 @@ def objective_of(config, classes: int, teacher: Teacher | None = None) -> Object
     return Distill.from_config(config, teacher)
 
 
-def split_of(config, objective: Objective, recipe: Recipe, devices: int) -> Split:
-    """How a run uses devices.
+def split_of(config, objective: Objective, recipe: Recipe, devices: int, slices: int = 1) -> Split:
+    """How a run uses devices, which are of so many slices.
 
     Raises:
       UsageError: batch or heads cannot be spread over them so.
     """
     d, heads = objective.dimensions, {}
     split = parallel.choose(
-        config.parallel, devices, d.widths, lambda: state.size(objective, recipe)[1]
+        config.parallel, devices, d.widths, lambda: state.size(objective, recipe)[1], slices
     )
     check_batch(config.data.batch_size, split.batch_shards, config.train.accumulate)
     heads["model.heads"] = d.heads

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mae_jax.errors import UsageError
 from mae_jax.models import encoder as encoder_lib
+from mae_jax.models.fast import ways
 from mae_jax.models.keys import Keys
 from mae_jax.models.layers import LayerNorm
 from mae_jax.models.mae import MaskedAutoencoder
@@ -23,7 +24,7 @@ Model = MaskedAutoencoder | VisionTransformer | encoder_lib.Encoder
 class _Holder(nnx.Module):
     """An encoder under the name it has in a whole model, with `fc_norm` where there is one."""
 
-    def __init__(self, weights: Weights, dtype, scan, rngs):
+    def __init__(self, weights: Weights, common, rngs):
         d = weights.dimensions
         self.encoder = encoder_lib.Encoder(
             d,
@@ -31,20 +32,22 @@ class _Holder(nnx.Module):
             registers=weights.registers,
             final_norm=not weights.mean_pool,
             gelu=weights.gelu,
-            dtype=jnp.dtype(dtype),
-            scan=scan,
+            **common,
             rngs=rngs,
         )
         norm = None
         if weights.mean_pool:
-            norm = LayerNorm(d.width, dtype=dtype, rngs=rngs)
+            norm = LayerNorm(d.width, dtype=common["dtype"], rngs=rngs)
         self.fc_norm = nnx.data(norm)
 
 
-def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
+def _abstract(
+    weights: Weights, dtype: Any, scan: bool, attention: str | ways.Way = "plain"
+) -> nnx.Module:
     encoder = dataclasses.asdict(weights.dimensions)
     decoder = {name: encoder.pop(name) for name in list(encoder) if name.startswith("decoder_")}
-    arguments = encoder | dict(class_token=weights.class_tokens, dtype=dtype, scan=scan)
+    common = dict(dtype=jnp.dtype(dtype), scan=scan, attention=attention)
+    arguments = encoder | common | dict(class_token=weights.class_tokens)
 
     def create():
         rngs = Keys(0)
@@ -69,14 +72,23 @@ def _abstract(weights: Weights, dtype: Any, scan: bool) -> nnx.Module:
             classes = weights.tensors["head.weight"].shape[0]
             pool, gelu = "mean" if weights.mean_pool else "token", weights.gelu
             return VisionTransformer(**arguments, classes=classes, pool=pool, gelu=gelu, rngs=rngs)
-        return _Holder(weights, dtype, scan, rngs)
+        return _Holder(weights, common, rngs)
 
     return nnx.eval_shape(create)
 
 
-def build(weights: Weights, *, dtype: Any = jnp.float32, scan: bool = False) -> nnx.Module:
-    """The model: MaskedAutoencoder, VisionTransformer, or something with an `encoder`."""
-    graphdef, state = nnx.split(_abstract(weights, dtype, scan))
+def build(
+    weights: Weights,
+    *,
+    dtype: Any = jnp.float32,
+    scan: bool = False,
+    attention: str | ways.Way = "plain",
+) -> nnx.Module:
+    """The model: MaskedAutoencoder, VisionTransformer, or something with an `encoder`.
+
+    Arguments as of these.
+    """
+    graphdef, state = nnx.split(_abstract(weights, dtype, scan, attention))
     ours = keymap.from_published(weights.tensors)
     variables = dict(nnx.to_flat_state(state))
     for path, value in ours.items():

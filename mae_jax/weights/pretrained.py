@@ -12,12 +12,15 @@ from flax import nnx
 from mae_jax.data import arrays
 from mae_jax.data.form import Form
 from mae_jax.errors import BrokenRecord, UsageError
+from mae_jax.models.fast import ways
 from mae_jax.parallel import Layout, Split
 from mae_jax.pixels import Pixels
+from mae_jax.train import compilation
 from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
 
 OUTPUTS = ("mean", "token", "patches")
+_ENOUGH = 64  # images at a time: more are no faster on a CPU, and the last ones are padded
 
 
 class _OnDevices:
@@ -27,14 +30,26 @@ class _OnDevices:
       weights: what is known of it: dimensions, pixels, origin.
     """
 
-    def __init__(self, weights: Weights, model: nnx.Module, batch_size: int):
+    def __init__(self, weights: Weights, dtype: Any, batch_size: int):
         devices = jax.local_devices()
-        self.weights, self._layout = weights, Layout.of(Split(data=len(devices)), devices)
-        self._batch_size = -(-batch_size // len(devices)) * len(devices)
-        self._graphdef, state = nnx.split(model)
+        count, platform = len(devices), devices[0].platform
+        self.weights, self._layout = weights, Layout.of(Split(data=count), devices)
+        if platform == "cpu":
+            batch_size = min(batch_size, _ENOUGH * count)
+        self._batch_size = -(-batch_size // count) * count
+        self._model = model_lib.build(
+            weights,
+            dtype=dtype,
+            # Where compiling takes long.
+            scan=platform != "cpu",
+            attention=ways.choose("auto", platform, count, count),
+        )
+        self._graphdef, state = nnx.split(self._model)
         self._state = jax.device_put(state, self._layout.replicated)
 
-    def _mapped(self, images, function) -> np.ndarray:
+    def _mapped(self, images, function, **fixed) -> np.ndarray:
+        width = self.weights.dimensions.width
+        program = _compiled(function, tuple(fixed), self._layout.platform, width)
         images = np.asarray(images)
         single = images.ndim == 3
         images = _taken(images[None] if single else images, self.weights.pixels)
@@ -46,7 +61,7 @@ class _OnDevices:
             size = min(self._batch_size, self._layout.mesh.size << (each - 1).bit_length())
             padded = np.pad(part, [(0, size - len(part))] + [(0, 0)] * 3, "edge")
             given = self._layout.put_batch({"image": padded}, size)["image"]
-            values = function(self._graphdef, self._state, given, self.weights.pixels)
+            values = program(self._graphdef, self._state, given, self.weights.pixels, **fixed)
             made.append(np.asarray(values)[: len(part)])
         return made[0][0] if single else np.concatenate(made)
 
@@ -61,9 +76,8 @@ class PretrainedEncoder(_OnDevices):
 
     def __init__(self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int = 64):
         # A mean-pooling classifier's `fc_norm` goes along, as it normalises the mean.
-        holder = model_lib.build(weights.encoder(), dtype=dtype, scan=True)
-        self.encoder = holder.encoder
-        super().__init__(weights, holder, batch_size)
+        super().__init__(weights.encoder(), dtype, batch_size)
+        self.encoder = self._model.encoder
 
     def __call__(
         self,
@@ -89,7 +103,7 @@ class PretrainedEncoder(_OnDevices):
         self.check_output(output)
         if layers is not None:
             layers = self.check_layers(layers)
-        return self._mapped(images, functools.partial(_features, output=output, layers=layers))
+        return self._mapped(images, _features, output=output, layers=layers)
 
     def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         """The numbers of blocks, or UsageError for one that there is none of, or that is twice."""
@@ -152,7 +166,7 @@ class PretrainedClassifier(_OnDevices):
                 "finetune or probe trained"
             )
         self.classes = tuple(weights.classes or ())
-        super().__init__(weights, model_lib.build(weights, dtype=dtype, scan=True), batch_size)
+        super().__init__(weights, dtype, batch_size)
 
     def logits(self, images: np.ndarray | jax.Array) -> np.ndarray:
         """(B, classes) float32; images as `PretrainedEncoder` takes them.
@@ -196,7 +210,16 @@ def _taken(images: np.ndarray, pixels: Pixels) -> np.ndarray:
     return images
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames=("output", "layers"))
+@functools.cache
+def _compiled(function, fixed, platform, width):
+    return jax.jit(
+        function,
+        static_argnums=(0, 3),
+        static_argnames=fixed,
+        compiler_options=compilation.options(platform, width),
+    )
+
+
 def _features(graphdef, state, images, pixels, *, output, layers):
     holder = nnx.merge(graphdef, state)
     images = pixels.standardise(images)
@@ -217,13 +240,11 @@ def pooled(holder: nnx.Module, x_BND: jax.Array, output: str) -> jax.Array:
     return mean if holder.fc_norm is None else holder.fc_norm(mean).astype(jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
 def _attention(graphdef, state, images, pixels):
     encoder = nnx.merge(graphdef, state).encoder
     weights = encoder.attention(pixels.standardise(images))
     return weights[:, :, : encoder.read_tokens, encoder.tokens :].mean(2)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
 def _logits(graphdef, state, images, pixels):
     return nnx.merge(graphdef, state)(pixels.standardise(images))
