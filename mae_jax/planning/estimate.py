@@ -152,7 +152,7 @@ def estimate(
         )
     else:
         key = jax.eval_shape(lambda: jax.random.key(0))
-        lowered = step.apply.lower(template, batch, key, method=_METHODS[job], **common)
+        lowered = step.lowered_pass(template, batch, key, method=_METHODS[job], **common)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
