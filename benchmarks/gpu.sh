@@ -24,8 +24,8 @@ if [ "${1:-}" = wheels ]; then
 	"$python" -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 \
 		--implementation cp "${platforms[@]}" -d .whl ml_collections clu 'grain<0.3' \
 		'array_record<0.9' cykooz-resizer simplejpeg tensorflow-datasets importlib_resources \
-		dm-tree simple_parsing docstring-parser toml tensorflow-metadata immutabledict \
-		googleapis-common-protos
+		dm-tree simple_parsing docstring-parser toml tensorflow-metadata immutabledict xxhash \
+		googleapis-common-protos six wrapt
 	"$python" -m pip wheel -q --no-deps -w .whl promise portpicker # these come as source
 	ls .whl
 	exit

@@ -171,10 +171,10 @@ def test_the_table(config):
     assert text.splitlines()[-1].split()[:3] == ["all", "in", "all"]
 
 
-def choose(config, devices, optimizer, widths=(1280, 512), **section):
+def choose(config, devices, optimizer, widths=(1280, 512), slices=1, **section):
     for name, value in section.items():
         config.parallel[name] = value
-    return parallel.choose(config.parallel, devices, widths, lambda: optimizer)
+    return parallel.choose(config.parallel, devices, widths, lambda: optimizer, slices)
 
 
 def test_what_is_chosen_by_default(config):
@@ -195,6 +195,14 @@ def test_what_is_chosen_by_default(config):
     assert choose(config, 8, gb, zero=True) == Split(data=2, fsdp=2, tensor=2, zero=True)
     config.parallel.fsdp = None
     assert choose(config, 8, gb) == Split(data=4, tensor=2, zero=True)
+
+
+def test_a_state_is_split_within_a_slice(config):
+    gb = 2**30
+    assert choose(config, 512, gb, (1024, 512), slices=2) == Split(data=8, fsdp=64)
+    assert choose(config, 48, gb, (1024, 512), slices=3) == Split(data=6, fsdp=8)
+    with pytest.raises(UsageError, match="32, which does not divide the 16 devices of each of 2"):
+        choose(config, 32, gb, slices=2, fsdp=32)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,14 @@ def test_a_shape_that_no_count_of_chips_stands_for():
     assert "no name" in launch.text(estimate("v3:1x64", 1.0), {})
 
 
+def test_several_slices_are_asked_for():
+    found = launch.commands("4xv5e:8x8", TYPED)
+    assert found.keys() == {"xpk.sh", "jobset.sh"}  # a queued resource is one slice
+    for command in found.values():
+        assert " SLICES=4 " in command.splitlines()[0]
+    assert "HOSTS=16 " in found["jobset.sh"]
+
+
 @pytest.mark.parametrize("file", ["tpu_vm.sh", "xpk.sh", "jobset.sh"])
 def test_what_is_printed_is_what_the_launchers_take(tmp_path, file):
     """The command, typed as it stands, in a dry run."""

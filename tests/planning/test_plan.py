@@ -47,9 +47,12 @@ def plan(capsys, *arguments):
 
 
 def test_unknown_topologies_are_named(capsys):
-    for wrong in ("v3-32", "h100:2x2", "v3"):
+    for wrong in ("v3-32", "h100:2x2", "v3", "0xv5e:4x4", "2v5e:4x4"):
         code, _, err = plan(capsys, f"--topology={wrong}")
-        assert code == 2 and wrong in err and "v5p:4x4x4" in err
+        assert code == 2 and wrong in err and "v5p:4x4x4" in err and "2xv5e:16x16" in err
+    code, _, err = plan(capsys, "--topology=2xv3:8x8")
+    assert code == 2 and "'2xv3:8x8' joins slices, which v3 does not do" in err
+    assert topology.parse("12xv5p:4x4x4") == (12, "v5p", "4x4x4")
 
 
 def test_without_libtpu_the_extra_is_named(capsys, monkeypatch):
@@ -84,6 +87,20 @@ def test_a_plan_says_everything():
         assert found["collective_seconds"] > 0 and 0 < found["peak_share"] < 1
         assert found["hours"] > 0 and found["images_per_second_per_host"] > 0
         assert found["flops_per_step"] > 0
+
+
+@pytest.mark.slow
+def test_a_step_over_two_slices():
+    """Gradients are summed within a slice first; a part of the sum goes between slices."""
+    made = python("-m", "mae_jax.cli", "plan", *SMALL, "--topology=2xv5e:2x2", "--json")
+    assert made.returncode == 0, made.stderr
+    (found,) = map(json.loads, made.stdout.splitlines())
+    assert found["devices"] == 8 and found["split"].startswith("data 8 ")
+    by = {(c["network"], c["kind"]): c for c in found["collectives"]}
+    between = by["dcn", "all-reduce"]
+    within = sum(c["gb"] for (network, _), c in by.items() if network == "ici")
+    assert between["count"] > 0 and 0 < between["gb"] < within
+    assert between["seconds"] == pytest.approx(between["gb"] / 3.125)
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   %s = f32[2]{0} fusion(%x), kind=kCustom, calls=%scattered, backend_config={CY5}
   %a.1 = (f32[8]{0}, f32[32]{0}) fusion(%x), kind=kCustom, calls=%begun
   %a.2 = (f32[8]{0}, f32[32]{0}) fusion(%x), kind=kOutput, calls=%meanwhile, backend_config={CY3}
+  %v = (bf16[2,8,128]{2,1,0:T(8,128)(2,1)}, u32[], token[]) recv(%token), is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,3:5}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
   ROOT %o = f32[8]{0} add(%f.1, %f.2), backend_config={CY1}
 }
 """  # noqa: E501
@@ -78,7 +79,11 @@ def test_cycles_are_added_by_purpose_and_loops_counted():
 
 
 def test_collectives_are_counted_by_what_a_device_receives():
-    found = {c.kind: (c.count, c.bytes) for c in program.read(PROGRAM).collectives}
+    collectives = program.read(PROGRAM).collectives
+    found = {c.kind: (c.count, c.bytes) for c in collectives if c.network == "ici"}
+    (between,) = [c for c in collectives if c.network == "dcn"]
+    # Of four slices: what a device's own part of the sum takes on its way round.
+    assert between == program.Collective("all-reduce", 1, 2 * 2 * 8 * 128 * 2 * 3 / 4, "dcn")
     assert found == {
         "all-reduce": (1, 2 * (4 * 128 * 2 + 16 * 4) * 3 / 4),
         "all-gather": (2, (40 + 32) * 4 * 3 / 4),  # one of them behind other work
