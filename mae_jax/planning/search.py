@@ -66,7 +66,7 @@ def plan(config, name: str, data: Data, job: str = "train") -> Estimate:
         f"{name}: does not fit, needs {found.memory_gb:.2f} of {found.usable_gb:.2f} GB; "
         "looking for the smallest change that fits"
     )
-    for changes in _remedies(config, found.devices, job):
+    for changes in _remedies(config, found.devices // topology.parse(name).slices, job):
         say(f"{name}: trying {' '.join(changes)}")
         try:
             tried = compiled(changed(config, changes), name, data, changes, job)
@@ -80,7 +80,8 @@ def plan(config, name: str, data: Data, job: str = "train") -> Estimate:
 def compare(config, name: str, data: Data, job: str = "train") -> list[Estimate]:
     """Estimates of several ways to split and to store, the fastest that fits first."""
     found = []
-    choices = list(_choices(config, topology.chip(name), len(topology.devices(name))))
+    joined = len(topology.devices(name)) // topology.parse(name).slices
+    choices = list(_choices(config, topology.chip(name), joined))
     began = time.perf_counter()
     for i, changes in enumerate(choices):
         eta = "?"
@@ -116,6 +117,7 @@ def changed(config, changes: tuple[str, ...]):
 
 
 def _remedies(config, devices: int, job: str) -> Iterator[tuple[str, ...]]:
+    """Changes that may make a job fit, the smallest first; `devices` are those of a slice."""
     given, usual = config.parallel.fsdp, _usual_parts(config, devices)
     if config.parallel.zero or (given is not None and given < usual):
         yield (f"--config.parallel.fsdp={usual}", "--config.parallel.zero=False")
@@ -133,6 +135,7 @@ def _usual_parts(config, devices):
 
 
 def _choices(config, chip: chips.Chip, devices: int) -> Iterator[tuple[str, ...]]:
+    """Ways to split and to store; `devices` are those of a slice."""
     parts = sorted({1, _usual_parts(config, devices), chip.per_host, devices})
     splits = [(n, False) for n in parts if devices % n == 0]
     if devices > 1:
