@@ -126,8 +126,9 @@ def _begin(verb, values: dict[str, Any]) -> bool:
     if not verb.computes:
         return True
     first = True
-    if verb.run and "workdir" in values:
-        beats.begin(0 if values.get("debug") else values.get("step_limit"))
+    if (verb.run and "workdir" in values) or verb.together:
+        if verb.run:
+            beats.begin(0 if values.get("debug") else values.get("step_limit"))
         from mae_jax import hosts
 
         cluster = hosts.initialise(
@@ -136,7 +137,8 @@ def _begin(verb, values: dict[str, Any]) -> bool:
             values.get("process_id"),
             values.get("init_timeout", 300),
         )
-        print(hosts.describe(cluster), file=sys.stderr, flush=True)
+        if verb.run or hosts.several():
+            print(hosts.describe(cluster), file=sys.stderr, flush=True)
         first = hosts.is_first()
     from mae_jax.train import compilation, host_memory  # not above: they bring jax
 

@@ -14,11 +14,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from made import random_weights
 
 from mae_jax import cli, hosts
+from mae_jax.inference import shards
 from mae_jax.parallel import Layout, Split
 from mae_jax.train import loop, metrics
 from mae_jax.train.checkpoints import checkpoint, manifest
+from mae_jax.weights import adapt, export
 
 SLOW = """
 import sys, time
@@ -374,6 +377,35 @@ def test_mpi4py_is_asked_and_may_lack_its_library(arguments, tmp_path):
 def one_sentence(text, message):
     ours = re.findall("mae-jax: .*", text)  # perhaps in a line that Gloo has begun
     return len(ours) == 1 and re.search(message, ours[0]) and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_shards_that_one_does(tmp_path):
+    from PIL import Image
+
+    rng, photos = np.random.default_rng(0), tmp_path / "photos"
+    photos.mkdir()
+    for index in range(7):
+        pixels = rng.integers(0, 2**16, (32, 32)).astype(np.uint16)  # grey, of 16 bits
+        Image.fromarray(pixels).save(photos / f"{index}.png")
+    (photos / "4.png").write_bytes(b"nothing")
+    source = tmp_path / "encoder"
+    export.export(adapt.with_channels(random_weights("encoder"), 1), source, format="npz")
+    embed = ["embed", str(source), f"--images={photos}"]
+    for code, _, err in ended(pair([*embed, f"--out={tmp_path / 'f.npz'}"], devices=2), 200):
+        assert code == 2 and one_sentence(err, "several processes .* with --shard=IMAGES"), err
+    out = tmp_path / "both"
+    for code, _, err in ended(pair([*embed, "--shard=2", f"--out={out}"], devices=2), 200):
+        assert code == 0 and len(re.findall(r"\d of 4 shards", err)) == 2, err
+    assert cli.main(["mae-jax", *embed, "--shard=2", f"--out={tmp_path / 'alone'}"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["index.json", *(f"{number:05d}.npz" for number in range(4))]
+    )
+    pairs = list(zip(shards.read(out), shards.read(tmp_path / "alone"), strict=True))
+    for found, expected in pairs:
+        np.testing.assert_allclose(found.features, expected.features, atol=1e-5)
+        assert found.names == expected.names and (found.digests == expected.digests).all()
+    assert [found.broken.tolist() for found, _ in pairs][2] == [True, False]
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def embed(
       out, output, layers, dtype: as of `inference.embed.embed`.
       whiten, standardise: what features go through, as of `inference.whiten.of`; at most one.
       shard: images in a file, as of `inference.shards.embed`, where one file of all would not fit
-        in memory.
+        in memory, or where several processes are to make some of the files each.
       images: a folder, a prepared set or a file; or else
       config: whose `data.split` is taken, and whose crop, if it says one.
       overrides: values of config keys, as of `commands.configs.read`.
@@ -43,8 +43,10 @@ def embed(
       Where the features lie, how many, and how fast.
 
     Raises:
-      As `inference.embed.embed`, `inference.shards.embed` and `inference.whiten.of`.
+      As `inference.embed.embed`, `inference.shards.embed` and `inference.whiten.of`; UsageError,
+      too, for several processes without `shard`.
     """
+    from mae_jax import hosts
     from mae_jax.config.cross_checks import check_windows
     from mae_jax.data import sources
     from mae_jax.inference import embed as embedder
@@ -55,6 +57,8 @@ def embed(
 
     if (images is None) == (config is None):
         raise UsageError("exactly one of --images and --config must be given")
+    if shard is None and hosts.several():
+        raise UsageError("several processes make files of features together with --shard=IMAGES")
     if overrides and config is None:
         raise UsageError("overrides go with a config, and none is given")
     encoder = PretrainedEncoder(sources_lib.weights_to_use(source, "encoder", **reading))
@@ -83,6 +87,7 @@ VERB = Verb(
     example="runs/digits --config=configs/digits.py --out=features.npz",
     positionals=(sources_lib.SOURCE,),
     config="optional",
+    together=True,
     flags=(
         images_lib.IMAGES,
         Flag("out", "FILE", "ends in .npz or .parquet"),

@@ -49,15 +49,15 @@ HOSTS = (
     Flag("num_processes", "N", "of the run", type=int),
     Flag("process_id", "N", "which of them this is, from 0", type=int),
     Flag("init_timeout", "SECONDS", "to wait for the others before giving up [300]", type=int),
-    Flag(
-        "step_limit",
-        "SECONDS",
-        "that a step may take; 0 is for ever [ten times the slowest of the latest, at least 40]",
-        _at_least_zero,
-        type=float,
-    ),
 )
-NOT_ARGUMENTS = tuple(flag.name for flag in HOSTS + ALWAYS)  # of verbs' functions
+STEP_LIMIT = Flag(
+    "step_limit",
+    "SECONDS",
+    "that a step may take; 0 is for ever [ten times the slowest of the latest, at least 40]",
+    _at_least_zero,
+    type=float,
+)
+NOT_ARGUMENTS = tuple(flag.name for flag in (*HOSTS, STEP_LIMIT, *ALWAYS))  # of verbs' functions
 TYPED = "typed"  # an argument that gets the flags of the config, for a line to start it elsewhere
 _DEFINE = {
     bool: absl_flags.DEFINE_bool,
@@ -71,7 +71,14 @@ _DEFINE = {
 
 def every_flag(verb: Verb) -> tuple[Flag, ...]:
     """Of a verb, those it shares included; not those of its config."""
-    return verb.flags + ((WORKDIR, *HOSTS) if verb.run else ()) + ALWAYS
+    return verb.flags + ((WORKDIR,) if verb.run else ()) + of_hosts(verb) + ALWAYS
+
+
+def of_hosts(verb: Verb) -> tuple[Flag, ...]:
+    """Of a verb, those about several hosts."""
+    if verb.run:
+        return (*HOSTS, STEP_LIMIT)
+    return HOSTS if verb.together else ()
 
 
 def parse(verb: Verb, argv: list[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import textwrap
 
 from mae_jax import config
 from mae_jax.commands import sources
-from mae_jax.commands.flags import ALWAYS, HOSTS, WORKDIR
+from mae_jax.commands.flags import ALWAYS, WORKDIR, of_hosts
 from mae_jax.commands.verb import Flag, Group, Verb
 
 _COMMON = f"""{sources.HELP}
@@ -71,7 +71,7 @@ def of_one(verb: Verb | Group) -> str:
             "What SOURCE does not say, or is to be otherwise:",
             [_flag(verb, flag) for flag in verb.flags if flag in sources.ENCODER_FLAGS],
         ),
-        ("On several hosts:", [_flag(verb, flag) for flag in HOSTS] if verb.run else []),
+        ("On several hosts:", [_flag(verb, flag) for flag in of_hosts(verb)]),
         ("As of every verb:", [_flag(verb, flag) for flag in ALWAYS]),
     ]
     parts += ["\n".join([title, *lines]).lstrip("\n") for title, lines in sections if lines]

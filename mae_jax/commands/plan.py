@@ -34,8 +34,8 @@ def plan(
       overrides: values of config keys, as of `commands.configs.read`.
       images: to train on, where the config's data is not at hand.
       classes: of a classifier, where the config's data is not at hand.
-      job: "train"; or "evaluate" or "embed", one pass over the images in batches of the config's
-        size.
+      job: "train"; "evaluate", the evaluation in it, one pass over the images in batches of the
+        config's size; or "embed", one of `mae-jax embed --shard`, in which hosts share the images.
       compare: rank ways of sharding and recomputing.
       typed: what says the config on a command line, as in ("--config=FILE", "--config.seed=1"); not
         needed of a config that is given as a path.
@@ -118,7 +118,9 @@ VERB = Verb(
         Flag("plot", "FILE", "a picture of how it scales"),
         Flag("images", "N", "to train on, where the config's data is not at hand"),
         Flag("classes", "N", "of a classifier, where the config's data is not at hand"),
-        Flag("job", "NAME", "train; evaluate or embed, one pass over the images"),
+        Flag(
+            "job", "NAME", "train; evaluate or embed, one pass over the images, in a run or after"
+        ),
         Flag("compare", "", "rank ways of sharding and recomputing"),
     ),
     computes=False,

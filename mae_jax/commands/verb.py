@@ -84,6 +84,7 @@ class Verb:
         without a file; or nothing.
       keys: whether its help lists the config's keys.
       run: whether it keeps a work folder, perhaps by several processes together.
+      together: whether several processes may do it together without one.
       computes: whether JAX computes for long, so that memory is worth keeping.
       text: a result as it is printed.
       exit_code: of a result.
@@ -99,6 +100,7 @@ class Verb:
     config: str = ""
     keys: bool = False
     run: bool = False
+    together: bool = False
     computes: bool = True
     text: Callable[[Any], str] = text
     exit_code: Callable[[Any], int] = lambda result: 0

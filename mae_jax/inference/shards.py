@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from mae_jax import hosts
 from mae_jax.data import sources
 from mae_jax.data.progress import say
 from mae_jax.data.subset import Subset
@@ -24,7 +27,8 @@ def embed(
     """Writes the features of every record, in order, `shard` records to a file.
 
     Each file is whole by itself, as `embed.embed` makes it, and is made and resumed as there.
-    `OUT/index.json` is written last: where it is, all of them are.
+    `OUT/index.json` is written last: where it is, all of them are. Several processes, which must
+    see the same folder, take turns with the files: each makes its own, on its own devices.
 
     Args:
       out: a folder, which gets `00000.npz`, `00001.npz` and so on.
@@ -36,7 +40,8 @@ def embed(
 
     Raises:
       As `embed.embed`.
-      UsageError: `shard` is not positive, or `out` is a file, or holds other shards.
+      UsageError: `shard` is not positive, or `out` is a file, or holds other shards; or processes
+        were started differently.
     """
     folder = Path(out).expanduser().absolute()
     if shard < 1:
@@ -46,27 +51,34 @@ def embed(
     starts = range(0, len(source), shard)
     data = {"shard": shard, "images": len(source), "of": source.fingerprint()}
     data = json.loads(json.dumps(data))
+    hosts.check_same(data | {"--out": str(folder)})
     before = _said(folder) if (folder / INDEX).is_file() else data
     if before.get("shard") != shard:
         raise UsageError(
             f"--out {str(out)!r} is there already, in shards of {before.get('shard')} images; give "
             f"--shard={before.get('shard')}, or another --out"
         )
-    if {name: before.get(name) for name in data} != data:
+    hosts.barrier("the index was read")
+    if {name: before.get(name) for name in data} != data and hosts.is_first():
         (folder / INDEX).unlink()
     names, made, broken = [f"{at:05d}.npz" for at in range(len(starts))], {}, 0
-    for number, (name, start) in enumerate(zip(names, starts, strict=True)):
-        some = range(start, min(start + shard, len(source)))
-        made = embedder.embed(encoder, Subset(source, some), folder / name, part=True, **options)
-        broken += made.get("broken", 0)
-        if made["images_per_second"] is not None:
-            say(f"{number + 1} of {len(names)} shards")
-    for path in folder.glob("*.npz"):  # of more images, before
-        if re.fullmatch(r"\d{5,}\.npz", path.name) and path.name not in names:
-            path.unlink()
+    with hosts.together():
+        for number in range(jax.process_index(), len(names), jax.process_count()):
+            start = starts[number]
+            some = Subset(source, range(start, min(start + shard, len(source))))
+            made = embedder.embed(encoder, some, folder / names[number], part=True, **options)
+            broken += made.get("broken", 0)
+            if made["images_per_second"] is not None:
+                say(f"{number + 1} of {len(names)} shards")
+    broken = sum(map(int, hosts.exchange(str(broken))))
     if broken == len(source):
         raise BrokenRecord(none_is_sound(source))
-    embedder.replace(folder / INDEX, json.dumps(data | {"shards": names}, indent=1).encode())
+    if hosts.is_first():
+        for path in folder.glob("*.npz"):  # of more images, before
+            if re.fullmatch(r"\d{5,}\.npz", path.name) and path.name not in names:
+                path.unlink()
+        embedder.replace(folder / INDEX, json.dumps(data | {"shards": names}, indent=1).encode())
+    hosts.barrier("all shards are there")
     summary = {"out": str(folder), "shards": len(names), "images": len(source)}
     summary |= {"dimensions": made.get("dimensions")} | ({"broken": broken} if broken else {})
     return summary

@@ -26,8 +26,10 @@ from mae_jax.train.classify import Classify
 from mae_jax.train.objectives import Objective
 from mae_jax.train.optimizer import Recipe
 from mae_jax.train.task import objective_of, split_of
+from mae_jax.weights import pretrained
 
-# What can be planned: a config's training, or a pass of its model over the images.
+# What can be planned: a config's training; the evaluation in it, a pass over images on all of its
+# devices; or `mae-jax embed --shard`, in which hosts share the images.
 JOBS = ("train", "evaluate", "embed")
 _METHODS = {"evaluate": "measure", "embed": "features"}  # of an objective
 
@@ -89,8 +91,8 @@ def estimate(
       name: as in v3:8x8.
       data: what an epoch has.
       changes: what was changed in the config, to be said.
-      job: one of `JOBS`. One that is not training goes over the images once, in batches of the
-        config's size.
+      job: one of `JOBS`. One that is not training goes over the images once: an evaluation in
+        batches of the config's size, `embed` in its own.
 
     Raises:
       UsageError: the config cannot work, on this number of devices or at all.
@@ -102,6 +104,12 @@ def estimate(
             f"plan is for runs without a teacher; train.teacher is {config.train.teacher!r}"
         )
     chip, devices = topology.chip(name), topology.devices(name)
+    count = len(devices)
+    hosts = max(1, count // chip.per_host)
+    alone = 1  # groups of devices, each of which works by itself
+    if job == "embed":
+        alone, devices = hosts, devices[: count // hosts]
+        _as_embed(config, len(devices))
     objective = objective_of(config, data.classes)
     d, batch_size = objective.dimensions, config.data.batch_size
     steps_per_epoch = data.images * config.data.repeats / batch_size
@@ -113,7 +121,7 @@ def estimate(
         undecayed=objective.undecayed,
         depth=d.depth,
     )
-    slices = topology.parse(name).slices
+    slices = parallel.slices_of(devices)
     split = split_of(config, objective, recipe, len(devices), slices)
     layout = Layout.of(split, devices)
     template = state.abstract(objective, recipe, layout)
@@ -122,18 +130,18 @@ def estimate(
     optimizer = parallel.bytes_per_device(template.opt_state, shardings.opt_state)
     work = batch_size * (objective.flops if job == "train" else _flops(objective, job))
     if job != "train":
-        steps_per_epoch = steps = data.images / batch_size
+        steps_per_epoch = steps = data.images / (batch_size * alone)
         optimizer = 0
     known = dict(
         topology=name,
-        devices=len(devices),
+        devices=count,
         device_kind=chip.kind,
         changes=changes,
         split=str(split),
         usable_gb=chip.usable / 1e9,
         parameters_gb=parameters / 1e9,
         optimizer_gb=optimizer / 1e9,
-        flops_per_step=work,
+        flops_per_step=work * alone,
     )
     batch = {
         "image": jax.ShapeDtypeStruct(
@@ -176,7 +184,6 @@ def estimate(
         for c in taken.collectives
     )
     waiting = sum(c["seconds"] for c in collectives)
-    hosts = max(1, len(devices) // chip.per_host)
     return Estimate(
         fits=fits,
         memory_gb=peak / 1e9,
@@ -189,7 +196,7 @@ def estimate(
         hours_per_epoch=steps_per_epoch * step_seconds / 3600,
         hours=steps * step_seconds / 3600,
         hours_with_collectives=steps * (step_seconds + waiting) / 3600,
-        images_per_second_per_host=batch_size / step_seconds / hosts,
+        images_per_second_per_host=batch_size * alone / step_seconds / hosts,
         **known,
     )
 
@@ -202,6 +209,12 @@ def _for_tpu(config):
     config.model.update(settled_model(config))
     pixels.settle(config)
     return config
+
+
+def _as_embed(config, devices: int) -> None:
+    """Sets what `weights.pretrained` does: the whole encoder on every device, in float32."""
+    config.data.batch_size, config.model.dtype = pretrained.EACH * devices, "float32"
+    config.parallel.update(fsdp=1, tensor=1, zero=False)
 
 
 def _flops(objective: Objective, job: str) -> int:

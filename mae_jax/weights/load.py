@@ -78,7 +78,7 @@ def load_encoder(
     patch_size: int | Sequence[int] | None = None,
     heads: int | None = None,
     dtype: Any = jnp.float32,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> PretrainedEncoder:
     """The encoder of any source, as a function from images to features.
 
@@ -87,7 +87,8 @@ def load_encoder(
     Args:
       image_size: of the images; positions are resized to it.
       channels: of the images; the patch projection is adapted (`adapt.with_channels`).
-      batch_size: images that go through at a time.
+      batch_size: images that go through at a time; by default 64 on each device. On CPUs these
+        are also the most.
 
     Raises:
       UsageError: what `read` says.
@@ -116,7 +117,7 @@ def load_classifier(
     patch_size: int | Sequence[int] | None = None,
     heads: int | None = None,
     dtype: Any = jnp.float32,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> PretrainedClassifier:
     """The classifier of any source, as a function from images to probabilities.
 

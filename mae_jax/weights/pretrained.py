@@ -20,7 +20,7 @@ from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
 
 OUTPUTS = ("mean", "token", "patches")
-_ENOUGH = 64  # images at a time: more are no faster on a CPU, and the last ones are padded
+EACH = 64  # images at a time on a device; on a CPU more are no faster, and the last are padded
 
 
 class _OnDevices:
@@ -30,12 +30,12 @@ class _OnDevices:
       weights: what is known of it: dimensions, pixels, origin.
     """
 
-    def __init__(self, weights: Weights, dtype: Any, batch_size: int):
+    def __init__(self, weights: Weights, dtype: Any, batch_size: int | None):
         devices = jax.local_devices()
         count, platform = len(devices), devices[0].platform
         self.weights, self._layout = weights, Layout.of(Split(data=count), devices)
-        if platform == "cpu":
-            batch_size = min(batch_size, _ENOUGH * count)
+        if batch_size is None or platform == "cpu":
+            batch_size = min(batch_size or EACH * count, EACH * count)
         self._batch_size = -(-batch_size // count) * count
         self._model = model_lib.build(
             weights,
@@ -74,7 +74,9 @@ class PretrainedEncoder(_OnDevices):
       weights: what is known of it: dimensions, pixels, origin.
     """
 
-    def __init__(self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int = 64):
+    def __init__(
+        self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int | None = None
+    ):
         # A mean-pooling classifier's `fc_norm` goes along, as it normalises the mean.
         super().__init__(weights.encoder(), dtype, batch_size)
         self.encoder = self._model.encoder
@@ -159,7 +161,9 @@ class PretrainedClassifier(_OnDevices):
       UsageError: the weights are no classifier's.
     """
 
-    def __init__(self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int = 64):
+    def __init__(
+        self, weights: Weights, *, dtype: Any = jnp.float32, batch_size: int | None = None
+    ):
         if weights.kind != "classifier":
             raise UsageError(
                 f"{weights.origin.get('source')!r} holds no classifier; a classifier is what "

@@ -156,16 +156,17 @@ def test_the_state_takes_the_planned_bytes(digits_config):
 JOBS = """
 import json
 from mae_jax.commands.plan import plan
-def planned(variant, config="configs/digits_finetune.py", **changes):
+def planned(variant, config="configs/digits_finetune.py", topology="v3:2x2", **changes):
     changes |= {"init_from": None, "data.batch_size": 64, "model.depth": 1, "model.width": 64}
     changes |= {"model.heads": 4, "model.decoder_depth": 1}
-    (found,) = plan(config, ["v3:2x2"], overrides=changes, images=640, **variant)
+    (found,) = plan(config, [topology], overrides=changes, images=640, **variant)
     return {k: found[k] for k in ("fits", "flops_per_step", "hours", "step_seconds", "launch",
         "optimizer_gb", "memory_gb", "parts")}
 print(json.dumps({
     "train": planned({}),
     "evaluate": planned({"job": "evaluate"}),
     "embed": planned({"job": "embed"}),
+    "embed on four hosts": planned({"job": "embed"}, topology="v3:4x4"),
     "probe": planned({}, "configs/digits_probe.py"),
     "pretrain": planned({}, "configs/digits.py"),
     "pretrain evaluated": planned({"job": "evaluate"}, "configs/digits.py"),
@@ -180,9 +181,15 @@ def test_every_job_has_a_plan():
     found = json.loads(made.stdout)
     assert all(plan["fits"] and plan["step_seconds"] > 0 for plan in found.values())
     train, evaluate, embed = found["train"], found["evaluate"], found["embed"]
-    # A pass over the images is forward alone, and ten steps of 64 images long.
-    assert embed["flops_per_step"] < evaluate["flops_per_step"] < train["flops_per_step"] / 2.5
-    assert embed["hours"] == pytest.approx(10 * embed["step_seconds"] / 3600)
+    # A pass over the images is forward alone, and ten steps of 64 images long; of `mae-jax embed`
+    # steps of 64 on each of eight devices, and four hosts share the images.
+    assert evaluate["flops_per_step"] < train["flops_per_step"] / 2.5
+    assert embed["flops_per_step"] < 8 * evaluate["flops_per_step"]
+    assert evaluate["hours"] == pytest.approx(10 * evaluate["step_seconds"] / 3600)
+    assert embed["hours"] == pytest.approx(640 / 512 * embed["step_seconds"] / 3600)
+    shared = found["embed on four hosts"]
+    assert shared["step_seconds"] == pytest.approx(embed["step_seconds"])
+    assert shared["hours"] == pytest.approx(embed["hours"] / 4)
     assert evaluate["optimizer_gb"] == 0 and evaluate["parts"]["optimizer"] == 0
     assert train["parts"]["optimizer"] > 0
     # A probe trains no block.
