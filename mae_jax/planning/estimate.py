@@ -108,7 +108,7 @@ def estimate(
     hosts = max(1, count // chip.per_host)
     alone = 1  # groups of devices, each of which works by itself
     if job == "embed":
-        alone, devices = hosts, devices[: count // hosts]
+        alone, devices = hosts, topology.devices(topology.of_a_host(name))
         _as_embed(config, len(devices))
     objective = objective_of(config, data.classes)
     d, batch_size = objective.dimensions, config.data.batch_size

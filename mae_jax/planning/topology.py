@@ -1,5 +1,6 @@
 """TPU devices that are not there, to compile for."""
 
+import math
 import os
 import re
 from typing import Any, NamedTuple
@@ -47,6 +48,15 @@ def parse(name: str) -> Topology:
     if parsed.slices > 1 and chips.TPUS[parsed.kind].dcn is None:
         raise UsageError(f"topology {name!r} joins slices, which {parsed.kind} does not do")
     return parsed
+
+
+def of_a_host(name: str) -> str:
+    """The topology of one host of another, which has four chips; raises as `parse`."""
+    parsed = parse(name)
+    sides = [int(side) for side in parsed.shape.split("x")]
+    if math.prod(sides) <= 4:
+        return parsed.slice
+    return f"{parsed.kind}:{'2x2' if len(sides) == 2 else '2x2x1'}"
 
 
 def chip(name: str) -> chips.Chip:

@@ -53,6 +53,8 @@ def test_unknown_topologies_are_named(capsys):
     code, _, err = plan(capsys, "--topology=2xv3:8x8")
     assert code == 2 and "'2xv3:8x8' joins slices, which v3 does not do" in err
     assert topology.parse("12xv5p:4x4x4") == (12, "v5p", "4x4x4")
+    hosts = {"v3:8x8": "v3:2x2", "v5e:1x1": "v5e:1x1", "2xv5p:4x4x4": "v5p:2x2x1"}
+    assert {name: topology.of_a_host(name) for name in hosts} == hosts
 
 
 def test_without_libtpu_the_extra_is_named(capsys, monkeypatch):
@@ -166,7 +168,8 @@ print(json.dumps({
     "train": planned({}),
     "evaluate": planned({"job": "evaluate"}),
     "embed": planned({"job": "embed"}),
-    "embed on four hosts": planned({"job": "embed"}, topology="v3:4x4"),
+    "embed on four hosts": planned({"job": "embed"}, topology="v5e:4x4"),
+    "embed on one of them": planned({"job": "embed"}, topology="v5e:2x2"),
     "probe": planned({}, "configs/digits_probe.py"),
     "pretrain": planned({}, "configs/digits.py"),
     "pretrain evaluated": planned({"job": "evaluate"}, "configs/digits.py"),
@@ -187,9 +190,9 @@ def test_every_job_has_a_plan():
     assert embed["flops_per_step"] < 8 * evaluate["flops_per_step"]
     assert evaluate["hours"] == pytest.approx(10 * evaluate["step_seconds"] / 3600)
     assert embed["hours"] == pytest.approx(640 / 512 * embed["step_seconds"] / 3600)
-    shared = found["embed on four hosts"]
-    assert shared["step_seconds"] == pytest.approx(embed["step_seconds"])
-    assert shared["hours"] == pytest.approx(embed["hours"] / 4)
+    shared, one = found["embed on four hosts"], found["embed on one of them"]
+    assert shared["step_seconds"] == pytest.approx(one["step_seconds"])
+    assert shared["hours"] == pytest.approx(one["hours"] / 4)
     assert evaluate["optimizer_gb"] == 0 and evaluate["parts"]["optimizer"] == 0
     assert train["parts"]["optimizer"] > 0
     # A probe trains no block.
