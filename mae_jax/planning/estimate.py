@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from mae_jax import config as config_lib
 from mae_jax import parallel, pixels
-from mae_jax.config.architecture import settled_model
+from mae_jax.config.architecture import dimension_arguments, settled_model
 from mae_jax.errors import UsageError
-from mae_jax.models import flops
+from mae_jax.models import flops, sizes
 from mae_jax.parallel import Layout
 from mae_jax.planning import program, topology
 from mae_jax.planning.data import Data
@@ -213,7 +213,10 @@ def _for_tpu(config):
 
 def _as_embed(config, devices: int) -> None:
     """Sets what `weights.pretrained` does: the whole encoder on every device, in float32."""
-    config.data.batch_size, config.model.dtype = pretrained.EACH * devices, "float32"
+    d = sizes.resolve(**dimension_arguments(config))
+    tokens = d.patches + int(config.model.class_token) * config.model.class_tokens
+    config.data.batch_size = pretrained.images_at_a_time(tokens) * devices
+    config.model.dtype = "float32"
     config.parallel.update(fsdp=1, tensor=1, zero=False)
 
 

@@ -42,6 +42,8 @@ def run(
     """
     if job not in JOBS:
         raise UsageError(f"job {job!r} is unknown; known are {', '.join(JOBS)}")
+    if ranked and job == "embed":
+        raise UsageError("--compare is of training and evaluation; mae-jax embed has one way")
     for name in names:
         topology.devices(name)
     data = counted(config, images, classes)
@@ -118,6 +120,8 @@ def changed(config, changes: tuple[str, ...]):
 
 def _remedies(config, devices: int, job: str) -> Iterator[tuple[str, ...]]:
     """Changes that may make a job fit, the smallest first; `devices` are those of a slice."""
+    if job == "embed":  # which has its own batch and split, whatever the config says
+        return
     given, usual = config.parallel.fsdp, _usual_parts(config, devices)
     if config.parallel.zero or (given is not None and given < usual):
         yield (f"--config.parallel.fsdp={usual}", "--config.parallel.zero=False")

@@ -87,8 +87,8 @@ def load_encoder(
     Args:
       image_size: of the images; positions are resized to it.
       channels: of the images; the patch projection is adapted (`adapt.with_channels`).
-      batch_size: images that go through at a time; by default 64 on each device. On CPUs these
-        are also the most.
+      batch_size: images that go through at a time; by default 64 on each device, fewer of large
+        ones. On CPUs these are also the most.
 
     Raises:
       UsageError: what `read` says.

@@ -20,7 +20,16 @@ from mae_jax.weights import model as model_lib
 from mae_jax.weights.described import Weights
 
 OUTPUTS = ("mean", "token", "patches")
-EACH = 64  # images at a time on a device; on a CPU more are no faster, and the last are padded
+_MOST = 64  # images at a time on a device, and what they have of tokens, of the largest at 224
+_TOKENS = _MOST * 257
+
+
+def images_at_a_time(tokens: int) -> int:
+    """How many images of so many tokens a device takes where nobody says it.
+
+    On a CPU more are no faster; on any device larger images are to find memory, too.
+    """
+    return max(1, min(_MOST, _TOKENS // tokens))
 
 
 class _OnDevices:
@@ -34,8 +43,11 @@ class _OnDevices:
         devices = jax.local_devices()
         count, platform = len(devices), devices[0].platform
         self.weights, self._layout = weights, Layout.of(Split(data=count), devices)
-        if batch_size is None or platform == "cpu":
-            batch_size = min(batch_size or EACH * count, EACH * count)
+        usual = count * images_at_a_time(weights.dimensions.patches + weights.class_tokens)
+        if batch_size is None:
+            batch_size = usual
+        elif platform == "cpu":  # where what is over would be padded for nothing
+            batch_size = min(batch_size, usual)
         self._batch_size = -(-batch_size // count) * count
         self._model = model_lib.build(
             weights,

@@ -247,8 +247,9 @@ def test_weak_scaling(tmp_path):
         (["--topology=v3:2x2", "--plot=x.png"], "goes with --scaling"),
         (["--scaling=v3:2x2,v3:4x4", "--job=embed"], "goes without --compare and --job"),
         (["--scaling=v3:2x2"], "must name two topologies at least"),
+        (["--topology=v3:2x2", "--compare", "--job=embed"], "mae-jax embed has one way"),
     ],
 )
-def test_what_does_not_go_with_scaling(capsys, flags, message):
+def test_flags_that_do_not_go_together(capsys, flags, message):
     code, _, err = plan(capsys, *flags)
     assert code == 2 and message in err

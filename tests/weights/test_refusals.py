@@ -7,6 +7,7 @@ import pickle
 import resource
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from made import SMALL, random_weights
@@ -15,7 +16,8 @@ import mae_jax
 from mae_jax.commands import sources
 from mae_jax.errors import UsageError
 from mae_jax.models import patches
-from mae_jax.weights import adapt, export, formats, keymap, pickles, pth, read
+from mae_jax.parallel import Layout
+from mae_jax.weights import adapt, export, formats, keymap, pickles, pretrained, pth, read
 
 
 @pytest.fixture
@@ -281,6 +283,22 @@ def test_positions_tell_the_grid(tmp_path):
     assert mae_jax.load(tmp_path / "x.pth", **SAID).dimensions.image_size == (16, 64)
     larger = mae_jax.load(tmp_path / "x.pth", **SAID, image_size=(32, 64))
     assert larger.decoder.pos_embed.shape == (1, 33, 32)
+
+
+def test_how_many_images_go_through_at_a_time(file, monkeypatch):
+    taken, put = [], Layout.put_batch
+    monkeypatch.setattr(
+        Layout, "put_batch", lambda self, batch, size: taken.append(size) or put(self, batch, size)
+    )
+    devices = jax.local_device_count()
+    images = np.zeros((64 * devices + 1, 32, 32, 3), np.uint8)
+    for batch_size, first in ((None, 64), (4 * devices, 4), (100 * devices, 64)):  # on CPUs
+        taken.clear()
+        features = mae_jax.load_encoder(file, heads=4, batch_size=batch_size)(images)
+        assert features.shape == (len(images), 64)
+        assert taken == [first * devices] * (64 // first) + [devices]
+    tokens = (5, 197, 257, 1025, 10**6)
+    assert [pretrained.images_at_a_time(count) for count in tokens] == [64, 64, 64, 16, 1]
 
 
 def test_encoders_take_images_as_they_are(file):
