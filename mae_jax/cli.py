@@ -137,6 +137,8 @@ def _begin(verb, values: dict[str, Any]) -> bool:
             values.get("process_id"),
             values.get("init_timeout", 300),
         )
+        if verb.together and hosts.several():
+            beats.begin(0)
         if verb.run or hosts.several():
             print(hosts.describe(cluster), file=sys.stderr, flush=True)
         first = hosts.is_first()

@@ -395,6 +395,18 @@ def test_two_processes_make_the_shards_that_one_does(tmp_path):
     for code, _, err in ended(pair([*embed, f"--out={tmp_path / 'f.npz'}"], devices=2), 200):
         assert code == 2 and one_sentence(err, "several processes .* with --shard=IMAGES"), err
     out = tmp_path / "both"
+    sources = str(tmp_path / "nothing"), str(source)
+    unlike = [[*embed, "--shard=2", f"--output={kind}"] for kind in ("mean", "token")]
+    lacking = [["embed", path, f"--images={photos}", "--shard=2"] for path in sources]
+    for commands, said in ((unlike, "must be started alike"), (lacking, "nothing' does not exist")):
+        port = free_port()
+        two = [
+            start([*command, f"--out={out}"], process, 2, port, devices=2)
+            for process, command in enumerate(commands)
+        ]
+        for code, _, err in ended(two, 100):
+            assert code == 2 and one_sentence(err, said), err
+    assert not out.exists()
     for code, _, err in ended(pair([*embed, "--shard=2", f"--out={out}"], devices=2), 200):
         assert code == 0 and len(re.findall(r"\d of 4 shards", err)) == 2, err
     assert cli.main(["mae-jax", *embed, "--shard=2", f"--out={tmp_path / 'alone'}"]) == 0

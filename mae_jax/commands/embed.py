@@ -46,36 +46,55 @@ def embed(
       As `inference.embed.embed`, `inference.shards.embed` and `inference.whiten.of`; UsageError,
       too, for several processes without `shard`.
     """
-    from mae_jax import hosts
-    from mae_jax.config.cross_checks import check_windows
+    import jax
+
+    from mae_jax import beats, hosts, leaving
     from mae_jax.data import sources
     from mae_jax.inference import embed as embedder
     from mae_jax.inference import shards
     from mae_jax.inference import whiten as whitening
-    from mae_jax.inference.views import pixels_for
+    from mae_jax.weights import read
     from mae_jax.weights.load import PretrainedEncoder
 
     if (images is None) == (config is None):
         raise UsageError("exactly one of --images and --config must be given")
-    if shard is None and hosts.several():
-        raise UsageError("several processes make files of features together with --shard=IMAGES")
+    if hosts.several():
+        if shard is None:
+            raise UsageError(
+                "several processes make files of features together with --shard=IMAGES"
+            )
+        beats.place(jax.process_index(), Path(out))
     if overrides and config is None:
         raise UsageError("overrides go with a config, and none is given")
-    encoder = PretrainedEncoder(sources_lib.weights_to_use(source, "encoder", **reading))
     options: dict[str, Any] = {"output": output, "layers": layers, "dtype": dtype}
-    options["whitening"] = whitening.asked(whiten=whiten, standardise=standardise)
-    if images is not None:
-        records = sources.open_images(images)
-    else:
-        config = configs.read(config, overrides=overrides)
-        pixels = pixels_for(encoder.weights, config)
-        config.data.nodata = pixels.nodata  # by which windows tell background
-        check_windows(config.data)
-        records = sources.open_source(config.data, config.data.split)
-        options |= {"pixels": pixels, "broken_share": config.data.broken_share}
-    if shard is not None:
-        return shards.embed(encoder, records, out, shard=shard, **options)
-    return embedder.embed(encoder, records, out, **options)
+    with leaving.missed():
+        # Where one finds nothing all end, before any waits for the others to read checkpoints.
+        with hosts.together():
+            read.check_exists(source)
+            records = None if images is None else sources.open_images(images)
+        encoder = PretrainedEncoder(sources_lib.weights_to_use(source, "encoder", **reading))
+        with hosts.together():
+            options["whitening"] = whitening.asked(whiten=whiten, standardise=standardise)
+            if records is None:
+                records, of_config = _of_config(config, overrides, encoder)
+                options |= of_config
+        if shard is not None:
+            return shards.embed(encoder, records, out, shard=shard, **options)
+        return embedder.embed(encoder, records, out, **options)
+
+
+def _of_config(config, overrides, encoder):
+    """The images that a config names, and what it says of their reading."""
+    from mae_jax.config.cross_checks import check_windows
+    from mae_jax.data import sources
+    from mae_jax.inference.views import pixels_for
+
+    config = configs.read(config, overrides=overrides)
+    pixels = pixels_for(encoder.weights, config)
+    config.data.nodata = pixels.nodata  # by which windows tell background
+    check_windows(config.data)
+    records = sources.open_source(config.data, config.data.split)
+    return records, {"pixels": pixels, "broken_share": config.data.broken_share}
 
 
 VERB = Verb(

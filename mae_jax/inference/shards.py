@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mae_jax import hosts
+from mae_jax import beats, hosts
 from mae_jax.data import sources
 from mae_jax.data.progress import say
 from mae_jax.data.subset import Subset
@@ -16,6 +16,7 @@ from mae_jax.errors import BrokenRecord, UsageError
 from mae_jax.inference import embed as embedder
 from mae_jax.inference import embedded
 from mae_jax.inference.views import none_is_sound
+from mae_jax.weights import whitened
 from mae_jax.weights.load import PretrainedEncoder
 
 INDEX = "index.json"
@@ -51,7 +52,8 @@ def embed(
     starts = range(0, len(source), shard)
     data = {"shard": shard, "images": len(source), "of": source.fingerprint()}
     data = json.loads(json.dumps(data))
-    hosts.check_same(data | {"--out": str(folder)})
+    if hosts.several():
+        hosts.check_same(data | _asked(encoder, out=str(folder), **options))
     before = _said(folder) if (folder / INDEX).is_file() else data
     if before.get("shard") != shard:
         raise UsageError(
@@ -64,6 +66,7 @@ def embed(
     names, made, broken = [f"{at:05d}.npz" for at in range(len(starts))], {}, 0
     with hosts.together():
         for number in range(jax.process_index(), len(names), jax.process_count()):
+            beats.unlimited(f"shard {number + 1} of {len(names)}")
             start = starts[number]
             some = Subset(source, range(start, min(start + shard, len(source))))
             made = embedder.embed(encoder, some, folder / names[number], part=True, **options)
@@ -82,6 +85,13 @@ def embed(
     summary = {"out": str(folder), "shards": len(names), "images": len(source)}
     summary |= {"dimensions": made.get("dimensions")} | ({"broken": broken} if broken else {})
     return summary
+
+
+def _asked(encoder, whitening=None, **options) -> dict[str, str]:
+    """What the processes that make shards together must agree on."""
+    said = {name: repr(value) for name, value in options.items()}
+    said["SOURCE"] = whitened.digest_of(encoder.weights.tensors)
+    return said | {"whitening": "" if whitening is None else whitening.digest}
 
 
 def files(folder: str | Path) -> list[Path]:

@@ -45,9 +45,8 @@ def read(
     """
     if named.is_name(source):
         return _of_name(source, step, part, given)
+    check_exists(source)
     path = Path(source)
-    if not path.exists():
-        raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
     if step is None:
         path, step = _run(path)
     if (path / "checkpoints").is_dir():
@@ -56,6 +55,12 @@ def read(
     if step is not None:
         raise UsageError(f"step {step} needs a work folder, and {str(source)!r} is none")
     return _of_files(path, source, part, given)
+
+
+def check_exists(source: str | Path) -> None:
+    """Raises UsageError for a SOURCE that is neither there nor a name."""
+    if not named.is_name(source) and not Path(source).exists():
+        raise UsageError(f"{str(source)!r} does not exist; {_KNOWN}")
 
 
 def _of_name(source, step, part, given):

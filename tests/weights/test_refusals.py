@@ -297,6 +297,9 @@ def test_how_many_images_go_through_at_a_time(file, monkeypatch):
         features = mae_jax.load_encoder(file, heads=4, batch_size=batch_size)(images)
         assert features.shape == (len(images), 64)
         assert taken == [first * devices] * (64 // first) + [devices]
+    for wrong in (0, -1, 2.5):
+        with pytest.raises(UsageError, match=f"batch_size {wrong} must be a whole number at least"):
+            mae_jax.load_encoder(file, heads=4, batch_size=wrong)
     tokens = (5, 197, 257, 1025, 10**6)
     assert [pretrained.images_at_a_time(count) for count in tokens] == [64, 64, 64, 16, 1]
 
