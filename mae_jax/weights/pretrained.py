@@ -43,7 +43,9 @@ class _OnDevices:
         devices = jax.local_devices()
         count, platform = len(devices), devices[0].platform
         self.weights, self._layout = weights, Layout.of(Split(data=count), devices)
-        if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+        if batch_size is not None and (
+            not isinstance(batch_size, int | np.integer) or batch_size < 1
+        ):
             raise UsageError(f"batch_size {batch_size!r} must be a whole number at least 1")
         usual = count * images_at_a_time(weights.dimensions.patches + weights.class_tokens)
         if batch_size is None:
