@@ -272,6 +272,21 @@ def apply(
     return _pass(objective, layout)(state, batch, key, teacher, **fixed)
 
 
+def shapes_of_pass(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    objective: Objective,
+    method: str,
+    layout: Layout,
+    teacher: Any = None,
+):
+    """What `apply` gives, as shapes; nothing is computed, and shapes will do for the state."""
+    fixed = dict(objective=objective, method=method, layout=layout, accumulate=1)
+    return jax.eval_shape(functools.partial(_applied, **fixed), state, batch, key, teacher)
+
+
 def lowered_pass(
     state: TrainState,
     batch: Batch,

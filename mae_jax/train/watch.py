@@ -94,7 +94,7 @@ class Watch:
         if self._held_out is None:
             return []
         batch = next(self._batches(self._held_out))
-        found = list(jax.eval_shape(lambda: self._apply("measure", template, batch, 0)))
+        found = list(self._apply("measure", template, batch, 0, step_lib.shapes_of_pass))
         names = [f"eval_{name}" for name in found]
         names += ["eval_train_loss", "eval_rank"] if self._training is not None else []
         if template.ema is not None:
@@ -180,11 +180,11 @@ class Watch:
             say(f"{path} cannot be written: {error.strerror or error}; the run goes on without it")
         return np.asarray(sheet)
 
-    def _apply(self, method, state, batch, index):
+    def _apply(self, method, state, batch, index, apply=step_lib.apply):
         beats.other("evaluation")
         given = {name: batch[name] for name in ("image", "label")}
         on_device = step_lib.put(given, self._layout, self._batch_size)
-        return step_lib.apply(
+        return apply(
             state,
             on_device,
             jax.random.fold_in(self._key, index),
