@@ -189,13 +189,12 @@ def background(
 
 def _pixels(file, box, form, name, shape=None) -> np.ndarray:
     """A part of a file, (H, W, C); or so many rows and columns of its pixels, picked evenly."""
-    import rasterio
     from rasterio.windows import Window as Part
 
     out = {} if shape is None else {"out_shape": (file.count, *shape)}
     try:
         values = np.moveaxis(file.read(window=Part(*box), **out), 0, -1)
-    except rasterio.errors.RasterioError as error:
+    except _errors() as error:
         raise BrokenRecord(f"{name}: {error.__cause__ or error}") from None
     alpha = _has_alpha(file)
     if file.count - alpha == 1 and form.channels == 3:  # grey among colours, as of every image
@@ -243,15 +242,23 @@ def _open(path, name, level):
     more: dict[str, Any] = {} if level is None else {"OVERVIEW_LEVEL": level}
     try:
         file = rasterio.open(path, driver="GTiff", **more)
-    except rasterio.errors.RasterioError as error:
+        reason = _unfit(file)
+    except _errors() as error:
         raise BrokenRecord(f"{name}: {error}") from None
     except UnicodeError:
         raise BrokenRecord(f"{name}: its name is no UTF-8, which GDAL needs; rename it") from None
-    reason = _unfit(file)
     if reason:
         file.close()
         raise BrokenRecord(f"{name}: {reason}")
     return file
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What rasterio raises of a file: its own errors, and GDAL's as they are, which it lets through
+    where other code of the process has used it, too, and which have no public name."""
+    from rasterio import _err, errors
+
+    return errors.RasterioError, _err.CPLE_BaseError
 
 
 def _unfit(file) -> str:

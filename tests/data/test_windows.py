@@ -418,3 +418,19 @@ def test_embed_needs_nothing_said_of_pixels_that_the_weights_know(tmp_path):
             source, out=tmp_path / "x.npz", config=config,
             overrides=asked | {"data.window": None, "data.background_share": 0.5},
         )  # fmt: skip
+
+
+def test_damage_is_told_where_the_process_has_written_with_gdal(tmp_path):
+    """Which makes rasterio raise GDAL's own errors, in place of its own."""
+    whole = tmp_path / "whole.tif"
+    with rasterio.open(whole, "w", "GTiff", 64, 64, 1, dtype="uint8") as file:
+        file.write(np.arange(4096, dtype=np.uint8).reshape(1, 64, 64))
+    data, refused = whole.read_bytes(), 0
+    for place in range(200):
+        path = tmp_path / f"{place}.tif"
+        path.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        try:
+            large.size(str(path), path.name)
+        except errors.BrokenRecord:
+            refused += 1
+    assert 20 < refused < 200

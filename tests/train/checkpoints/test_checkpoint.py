@@ -63,7 +63,10 @@ def flips(step, count):
 def test_no_flipped_bit_and_no_lost_byte_of_any_file_goes_unseen(run):
     step = run / "checkpoints" / "8"
     assert manifest.damage(step) is None
-    assert len(files(step)) > 30
+    # How many there are of arrays depends on how fast they were written.
+    items = {path.relative_to(step).parts[0] for path in files(step)}
+    assert items >= {"_CHECKPOINT_METADATA", "config", "model", "optimizer", "position"}
+    assert len(files(step)) > 20
     for path, bit in flips(step, 200):
         flip(path, bit)
         assert manifest.damage(step) is not None, (path, bit)
