@@ -32,9 +32,9 @@ class Chip:
 # Google's figures per chip (cloud.google.com/tpu/docs, one page per version), divided by the
 # devices JAX shows of it; a link carries half of the "bidirectional" figure each way. For v3 there
 # is no official figure of the links: four, taken as 100 GB/s each way; nor for v4 of the network
-# between slices: taken as that of v5p. v3's peak is 123 TFLOP/s on
-# Google's page and 140 in JAX's table, and the lower one is used. The clock is what makes the peak
-# of the matrix units: flops / (2 * units * side^2).
+# between slices: taken as that of v5p. v3's peak is 123 TFLOP/s on Google's page and 140 in JAX's
+# table, and the lower one is used. The clock is what makes the peak of the matrix units:
+# flops / (2 * units * side^2).
 _GIB = 2.0**30
 TPUS = {
     "v3": Chip("TPU v3", 61.5e12, 450e9, 200e9, None, 940e6, 15.48 * _GIB, 8),

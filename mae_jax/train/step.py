@@ -104,15 +104,16 @@ def _fixed(objective, recipe, layout, accumulate):
 
 
 def _program(objective, layout):
-    return _compiled_for(layout.platform, objective.dimensions.width)
+    fixed = ("objective", "recipe", "accumulate", "layout")
+    return _compiled(_update, fixed, ("state",), layout.platform, objective.dimensions.width)
 
 
 @functools.cache
-def _compiled_for(platform, width):
+def _compiled(function, fixed, given_up, platform, width):
     return jax.jit(
-        _update,
-        static_argnames=("objective", "recipe", "accumulate", "layout"),
-        donate_argnames="state",
+        function,
+        static_argnames=fixed,
+        donate_argnames=given_up,
         compiler_options=compilation.options(platform, width),
     )
 
@@ -302,16 +303,8 @@ def lowered_pass(
 
 
 def _pass(objective, layout):
-    return _pass_compiled_for(layout.platform, objective.dimensions.width)
-
-
-@functools.cache
-def _pass_compiled_for(platform, width):
-    return jax.jit(
-        _applied,
-        static_argnames=("objective", "method", "layout", "accumulate"),
-        compiler_options=compilation.options(platform, width),
-    )
+    fixed = ("objective", "method", "layout", "accumulate")
+    return _compiled(_applied, fixed, (), layout.platform, objective.dimensions.width)
 
 
 def _applied(state, batch, key, teacher, *, objective, method, layout, accumulate):
