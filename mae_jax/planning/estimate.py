@@ -216,7 +216,7 @@ def _as_embed(config, devices: int) -> None:
     d = sizes.resolve(**dimension_arguments(config))
     tokens = d.patches + int(config.model.class_token) * config.model.class_tokens
     config.data.batch_size = pretrained.images_at_a_time(tokens) * devices
-    config.model.dtype = "float32"
+    config.model.dtype, config.train.accumulate = "float32", 1
     config.parallel.update(fsdp=1, tensor=1, zero=False)
 
 

@@ -54,6 +54,7 @@ def test_unknown_topologies_are_named(capsys):
     assert code == 2 and "'2xv3:8x8' joins slices, which v3 does not do" in err
     assert topology.parse("12xv5p:4x4x4") == (12, "v5p", "4x4x4")
     hosts = {"v3:8x8": "v3:2x2", "v5e:1x1": "v5e:1x1", "2xv5p:4x4x4": "v5p:2x2x1"}
+    hosts |= {"v6e:2x4": "v6e:2x2", "v5e:2x2": "v5e:2x2"}
     assert {name: topology.of_a_host(name) for name in hosts} == hosts
 
 
